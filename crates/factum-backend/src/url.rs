@@ -82,8 +82,8 @@ impl StoreUrl {
     /// `journal:data`; the slashes introduce no host here.
     ///
     /// # Errors
-    /// `Invalid` for a path that begins with `~`: only a shell can expand it, and it does not do so
-    /// in the middle of a word.
+    /// `Invalid` for a path that begins with `~`. Only a shell expands `~`, and only at the start of
+    /// an argument: in `journal:~/data` the shell leaves it as it is.
     ///
     /// ```
     /// use factum_backend::StoreUrl;

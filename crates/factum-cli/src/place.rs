@@ -144,8 +144,8 @@ pub(crate) fn journal_at(url_or_path: &str) -> Result<(Place, PathBuf), Failure>
 }
 
 impl fmt::Display for Place {
-    /// The store's whole name as `--store` accepts it, without the user, the password, and options
-    /// that only affect how the store is opened.
+    /// The store's URL, or the path if that contains a `?`; `--store` accepts both. Left out are
+    /// the user, the password, and the options that do not tell which store it is, such as `mode`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.url.path().contains('?') {
             // In a URL the path would end at this character.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use factum_kernel::{
-    Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanQuery,
-    StoreError, StreamId, WriteBatch, WriteError,
+    Document, DocumentStore, DocumentWrite, ExpectedRevision, Kernel, KeyRange, Revision,
+    ScanQuery, StoreError, StreamId, WriteBatch, WriteError,
 };
 
 use crate::{
     name::ConsumerName,
-    target::{Fence, Opened, Save, Target, TargetError},
+    progress,
+    target::{Fence, Opened, Save, Target, TargetError, unreadable},
 };
 
 /// The prefix of the keys of all consumers' documents.
@@ -190,6 +191,7 @@ impl Target for Checkpoints {
     type Tx = ();
 
     const IS_PARALLEL: bool = true;
+    const HAS_EFFECTS_ELSEWHERE: bool = true;
 
     async fn open(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
         self.open_with(consumer, None).await
@@ -243,6 +245,15 @@ pub fn checkpoint_key(consumer: &ConsumerName, what: &str) -> Bytes {
 /// The key of the number of partitions with which a consumer was first started.
 pub(crate) fn layout_key(whole: &ConsumerName) -> Bytes {
     format!("$partitions/{whole}").into()
+}
+
+/// The number of partitions with which a consumer was first started, if it is stored.
+pub(crate) async fn stored_layout(
+    kernel: &Kernel,
+    whole: &ConsumerName,
+) -> Result<Option<usize>, TargetError> {
+    let found = kernel.documents().get(&layout_key(whole)).await?;
+    found.map(|found| progress::decode(&found.value).map_err(unreadable)).transpose()
 }
 
 fn letter_key(consumer: &ConsumerName, stream: &StreamId) -> Bytes {

@@ -113,11 +113,16 @@ impl Consumers {
         Self { outages, ..self }
     }
 
-    /// Starts a consumer.
+    /// Starts a consumer. If it begins now, for the first time, the position at the time of this
+    /// call is stored before the call returns: no later event is missed, even if the process ends
+    /// at once.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start<E, H, F>(&self, consumer: Consumer<E, H>) -> Result<ConsumerHandle, StartError>
+    pub async fn start<E, H, F>(
+        &self,
+        consumer: Consumer<E, H>,
+    ) -> Result<ConsumerHandle, StartError>
     where
         E: Event,
         H: Fn(E, RecordedEvent) -> F + Send + Sync + 'static,
@@ -135,6 +140,7 @@ impl Consumers {
             is_layout_kept: true,
             handover: None,
         })
+        .await
     }
 
     /// The events of an enum from now on, without a checkpoint.
@@ -149,7 +155,7 @@ impl Consumers {
         handles
     }
 
-    /// Stops all consumers after their current batches, and lets no more start. A target that does
+    /// Stops all consumers after their current events, and lets no more start. A target that does
     /// not answer is given ten seconds.
     pub async fn close(&self) {
         self.running().is_closed = true;
@@ -183,15 +189,15 @@ impl Consumers {
         start: impl FnOnce() -> ConsumerHandle,
     ) -> Result<ConsumerHandle, StartError> {
         let mut running = self.running();
-        if running.is_closed {
-            return Err(StartError::Closed(name.clone()));
-        }
-        if running.handles.get(name).is_some_and(is_running) {
-            return Err(StartError::Running(name.clone()));
-        }
+        running.can_start(name)?;
         let handle = start();
         running.handles.insert(name.clone(), handle.clone());
         Ok(handle)
+    }
+
+    /// Checks that no consumer of this name runs, and that the consumers are not closed.
+    pub(crate) fn can_start(&self, name: &ConsumerName) -> Result<(), StartError> {
+        self.running().can_start(name)
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
@@ -242,6 +248,18 @@ impl Consumers {
         if running.handles.get(name).is_some_and(|handle| !is_running(handle)) {
             running.handles.remove(name);
         }
+    }
+}
+
+impl Running {
+    fn can_start(&self, name: &ConsumerName) -> Result<(), StartError> {
+        if self.is_closed {
+            return Err(StartError::Closed(name.clone()));
+        }
+        if self.handles.get(name).is_some_and(is_running) {
+            return Err(StartError::Running(name.clone()));
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use factum_kernel::{ErrorKind, Position, StoreError, StreamId};
 use crate::{
     health::StopReason,
     name::{ConsumerName, InvalidConsumerName},
+    target::TargetError,
 };
 
 /// The error of a handler that can't handle an event; any error type can be converted into it.
@@ -31,6 +32,10 @@ pub enum StartError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The target failed, so the beginning of a consumer that begins now could not be stored. Start
+    /// it again.
+    #[error(transparent)]
+    Target(#[from] TargetError),
 }
 
 impl StartError {
@@ -41,6 +46,7 @@ impl StartError {
             Self::Running(_) | Self::OnePartition(_) => ErrorKind::Invalid,
             Self::Closed(_) => ErrorKind::Closed,
             Self::Store(error) => error.kind().into(),
+            Self::Target(error) => error.kind(),
         }
     }
 }

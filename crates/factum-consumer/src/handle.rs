@@ -130,7 +130,7 @@ impl ConsumerHandle {
         true
     }
 
-    /// Pauses the consumer in this process after the current batch, until [`resume`](Self::resume)
+    /// Pauses the consumer in this process after the current event, until [`resume`](Self::resume)
     /// or the next start. A partition that moves to another process continues there.
     pub async fn pause(&self) {
         for partition in &*self.partitions {
@@ -145,7 +145,7 @@ impl ConsumerHandle {
         }
     }
 
-    /// Stops the consumer after the current batch and waits for that. A target that does not answer
+    /// Stops the consumer after the current event and waits for that. A target that does not answer
     /// is given ten seconds. Other processes that run the consumer continue it.
     pub async fn stop(&self) -> StopReason {
         self.tell_to_stop();

@@ -67,7 +67,7 @@ pub(crate) enum LeaseStep {
     Acquire(PartitionId),
     /// This member owns a partition: the answer to its write was lost.
     Own(PartitionId),
-    /// Release a partition after the current batch: another member gets it.
+    /// Release a partition after the current event: another member gets it.
     Revoke(PartitionId),
     /// This member has lost a partition: another member removed its lease, because this process had
     /// missed too many heartbeats.

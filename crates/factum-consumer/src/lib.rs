@@ -34,7 +34,7 @@
 //!     }
 //!     async { Ok(()) }
 //! });
-//! let greeter = Consumers::new(kernel).start(greeter)?;
+//! let greeter = Consumers::new(kernel).start(greeter).await?;
 //!
 //! let email = "ada@example.org".to_owned();
 //! let open = AccountCommand::Open { owner: "Ada".into(), email };

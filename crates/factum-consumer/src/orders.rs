@@ -14,7 +14,7 @@ const ORDERS_MAX: usize = 16;
 /// An order to a running consumer.
 #[derive(Debug)]
 pub enum Order {
-    /// Stop after the current batch.
+    /// Stop after the current event.
     Stop,
     /// Wait until it is resumed.
     Pause,
@@ -33,13 +33,15 @@ pub enum Order {
 pub struct Orders {
     orders: mpsc::Receiver<Order>,
     health: Place,
+    /// An order that was taken while it could not be carried out.
+    returned: Option<Order>,
 }
 
 impl Orders {
     /// The orders to a loop that reports its health here, and the sender of them.
     pub(crate) fn new(health: Place) -> (mpsc::Sender<Order>, Self) {
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
-        (sender, Self { orders, health })
+        (sender, Self { orders, health, returned: None })
     }
 
     /// Waits for the next order.
@@ -47,6 +49,9 @@ impl Orders {
     /// # Cancel safety
     /// A dropped future loses nothing.
     pub async fn next(&mut self) -> Order {
+        if let Some(order) = self.returned.take() {
+            return order;
+        }
         tokio::select! {
             biased;
             order = self.orders.recv() => order.unwrap_or(Order::Stop),
@@ -56,10 +61,19 @@ impl Orders {
 
     /// An order that waits already.
     pub fn waiting(&mut self) -> Option<Order> {
+        if let Some(order) = self.returned.take() {
+            return Some(order);
+        }
         match self.orders.try_recv() {
             Ok(order) => Some(order),
             Err(TryRecvError::Empty) => self.health.is_halted().then_some(Order::Stop),
             Err(TryRecvError::Disconnected) => Some(Order::Stop),
         }
+    }
+
+    /// Returns an order, which is the next one again.
+    pub(crate) fn put_back(&mut self, order: Order) {
+        debug_assert!(self.returned.is_none(), "only the order that was taken last is put back");
+        self.returned = Some(order);
     }
 }

@@ -27,6 +27,11 @@ pub trait Target: Send + Sync + 'static {
     /// True if partitions of a consumer may write at the same time, each under its own name.
     const IS_PARALLEL: bool = false;
 
+    /// True if the effects are not in the transaction, so that they hold although it is not
+    /// committed. If an event fails, the progress up to it is stored first, and only that event is
+    /// handled again. Batches of such a target are committed without effects.
+    const HAS_EFFECTS_ELSEWHERE: bool = false;
+
     /// Prepares the target, and reads a consumer's stored progress. Also called after an error:
     /// everything that was not stored must be discarded then.
     fn open(

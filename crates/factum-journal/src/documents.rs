@@ -57,7 +57,7 @@ pub(crate) struct Documents {
     duties: Duties,
 }
 
-/// The sizes of new files.
+/// The sizes of new files, and when they are merged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     /// The bytes of a segment of the log.

@@ -318,7 +318,8 @@ pub fn decode_event<E: Event>(
 }
 
 impl RecordedEvent {
-    /// Decodes the event as an event of an enum: usually one; after upcasters also none or several.
+    /// Decodes the event into events of the enum `E`: usually exactly one. Upcasters can turn an old
+    /// event into none or several.
     ///
     /// # Errors
     /// See [`DecodeReason`].

@@ -181,7 +181,8 @@ impl Stream for Subscription {
     }
 }
 
-/// A [`Subscription`] by page. It also returns pages without events, which show the scanned range.
+/// A [`Subscription`] that returns pages instead of single events. It also returns a page in which
+/// no event matched: [`Page::scanned_through`] tells how far each page was read.
 ///
 /// ```
 /// use factum_kernel::{Scope, SubscribeFrom, Subscription};

@@ -27,9 +27,10 @@
 //! # let kernel = factum_kernel::Kernel::new(store.clone(), store);
 //! # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
 //! # let accounts = factum_kernel::Repository::<Account>::new(kernel.clone());
-//! let opened = Consumers::new(kernel).fold(Fold::new("opened", 1, |count: &mut u64, event, _| {
+//! let opened = Fold::new("opened", 1, |count: &mut u64, event, _| {
 //!     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
-//! }))?;
+//! });
+//! let opened = Consumers::new(kernel).fold(opened).await?;
 //!
 //! let email = "ada@example.org".to_owned();
 //! let open = AccountCommand::Open { owner: "Ada".into(), email };

@@ -248,7 +248,7 @@ impl<T: Target> Maintained<T> {
         self.request(Request::Reset).await
     }
 
-    /// Pauses the projection after the current batches, until [`resume`](Self::resume) or the next
+    /// Pauses the projection after the current events, until [`resume`](Self::resume) or the next
     /// start. It pauses this process only; other processes that run the projection continue.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ mod snapshot;
 use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
 use factum_consumer::{
-    ConsumerHandle, ConsumerName, ConsumerOptions, Consumers, StartError, WaitError,
+    ConsumerHandle, ConsumerName, ConsumerOptions, Consumers, StartError, StartFrom, WaitError,
 };
 use factum_kernel::{Event, RecordedEvent};
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,6 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use folding::Folding;
 pub use shown::MemoryGuard;
 use shown::Shown;
+use snapshot::Snapshots;
 
 /// The default number of events between two snapshots of a model.
 pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
@@ -123,7 +124,7 @@ pub struct MemoryModel<M> {
 }
 
 impl<M: Default + Serialize + DeserializeOwned + Send + Sync + 'static> MemoryModel<M> {
-    pub(crate) fn start<E, F>(
+    pub(crate) async fn start<E, F>(
         consumers: &Consumers,
         fold: Fold<M, E, F>,
     ) -> Result<Self, StartError>
@@ -134,6 +135,11 @@ impl<M: Default + Serialize + DeserializeOwned + Send + Sync + 'static> MemoryMo
         let name = ConsumerName::new(&fold.name)?;
         if fold.options.partitions.count() > 1 {
             return Err(StartError::OnePartition(name));
+        }
+        if fold.options.from == StartFrom::Now {
+            let snapshots =
+                Snapshots::new(consumers.kernel().clone(), name.versioned(fold.version));
+            snapshots.begin_now::<M>(&name).await?;
         }
         let shown = Arc::new(Shown::new());
         let consumer = Folding::start(consumers, fold, &name, shown.clone())?;

@@ -32,9 +32,10 @@ use crate::{
 /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
 /// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
 /// let consumers = Consumers::new(kernel);
-/// let opened = consumers.fold(Fold::new("opened", 1, |count: &mut u64, event, _| {
+/// let opened = Fold::new("opened", 1, |count: &mut u64, event, _| {
 ///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
-/// }))?;
+/// });
+/// let opened = consumers.fold(opened).await?;
 /// assert_eq!(*opened.read().await?, 0);
 /// # Ok(()) }
 /// ```
@@ -50,7 +51,7 @@ pub trait Projections {
         projection: P,
         target: P::Target,
         options: ConsumerOptions,
-    ) -> Result<ProjectionHandle<P>, StartError>;
+    ) -> impl Future<Output = Result<ProjectionHandle<P>, StartError>> + Send;
 
     /// Maintains a projection over its versions. `targets` makes the target of each build from the
     /// build's name. Targets in SQL are made by `PostgresTarget::of_build` or
@@ -84,11 +85,14 @@ pub trait Projections {
         H: Fn(E, &RecordedEvent, &mut T::Tx) -> Result<(), HandleError> + Send + Sync + 'static;
 
     /// Starts a model in memory. Readers see the last snapshot first, and then the model after each
-    /// batch.
+    /// batch. As with a consumer, the beginning of a model that begins now is stored first.
     ///
     /// # Errors
     /// See [`StartError`].
-    fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
+    fn fold<M, E, F>(
+        &self,
+        fold: Fold<M, E, F>,
+    ) -> impl Future<Output = Result<MemoryModel<M>, StartError>> + Send
     where
         M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
         E: Event,
@@ -113,7 +117,7 @@ pub trait Projections {
     /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
     /// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
     /// let consumers = Consumers::new(kernel);
-    /// consumers.start(Consumer::new("mails", |_: AccountEvent, _| async { Ok(()) }))?;
+    /// consumers.start(Consumer::new("mails", |_: AccountEvent, _| async { Ok(()) })).await?;
     /// let (head, wait) = (factum_kernel::Position::ZERO, Duration::from_secs(5));
     /// consumers.wait_for("mails", head, wait).await?;
     ///
@@ -142,7 +146,7 @@ pub trait Projections {
 }
 
 impl Projections for Consumers {
-    fn start_projection<P: Projection>(
+    async fn start_projection<P: Projection>(
         &self,
         projection: P,
         target: P::Target,
@@ -154,14 +158,16 @@ impl Projections for Consumers {
         let builds = StoredBuilds::new(self.kernel().clone(), name.clone());
         let work = ProjectionWork { projection, names: Names::new(options.unknown) };
         let target = Arc::new(work.projection.declare(target));
-        let consumer = self.clone().with_outages(is_sql_outage).launch(Launch {
+        let consumers = self.clone().with_outages(is_sql_outage);
+        let consumer = consumers.launch(Launch {
             name: name.versioned(P::VERSION),
             work: Arc::new(work),
             target: target.clone(),
             options,
             is_layout_kept: true,
             handover: Some(Arc::new(builds)),
-        })?;
+        });
+        let consumer = consumer.await?;
         Ok(ProjectionHandle { consumer, target })
     }
 
@@ -188,13 +194,13 @@ impl Projections for Consumers {
         maintain::maintain_fn(self, projection, targets, options).await
     }
 
-    fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
+    async fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
     where
         M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
         E: Event,
         F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
     {
-        MemoryModel::start(self, fold)
+        MemoryModel::start(self, fold).await
     }
 
     async fn wait_for(

@@ -116,12 +116,13 @@ impl SqliteTarget {
         }
     }
 
-    /// One build of a read model, for [`Projections::maintain`](crate::Projections::maintain). Its
-    /// tables are in a file of their own in this folder, `totals@2.1.db`, so that the next build is
-    /// made beside it.
+    /// The target of one build of a read model, which is one making of it from the log. For
+    /// [`Projections::maintain`](crate::Projections::maintain). The build's tables are in a file of
+    /// their own in `folder`. The file has the name of the build, such as `totals@2.1.db` for the
+    /// first rebuild of version 2. So the next build is made while this one still serves.
     ///
-    /// The file is made when the build begins and removed when the build is cleared;
-    /// [`with_clear`](Self::with_clear) is not used. A reader with an open connection can still
+    /// The file is made when the build begins. When the projection drops or clears the build, the
+    /// file is removed; the statements of [`with_clear`](Self::with_clear) are not run. A reader with an open connection can still
     /// read the removed file, which keeps its space until the connection is closed. If a file with
     /// this name exists that was not made by the build, the file is left alone and the build does
     /// not start. Use the folder for one log only.

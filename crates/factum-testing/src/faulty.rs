@@ -35,7 +35,8 @@ pub enum Fault {
     Delay(Duration),
 }
 
-/// The probabilities of faults, each from 0 (never) to 1 (always); together at most 1.
+/// The probabilities of faults, each from 0 (never) to 1 (always). A call has at most one fault, so
+/// the sum of all of them is at most 1.
 ///
 /// ```
 /// use factum_testing::FaultRates;

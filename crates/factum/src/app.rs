@@ -146,7 +146,7 @@ impl App {
     ///     counted.fetch_add(1, Ordering::Relaxed);
     ///     async { Ok(()) }
     /// });
-    /// let counter = app.consumers().start(counter)?;
+    /// let counter = app.consumers().start(counter).await?;
     ///
     /// # let email = "ada@example.org".to_owned();
     /// let open = AccountCommand::Open { owner: "Ada".into(), email };

@@ -140,9 +140,10 @@ impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let app = App::open("memory:").await?;
-    /// let opened = app.fold(Fold::new("opened", 1, |count: &mut u64, event, _| {
+    /// let opened = Fold::new("opened", 1, |count: &mut u64, event, _| {
     ///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
-    /// }))?;
+    /// });
+    /// let opened = app.fold(opened).await?;
     ///
     /// let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
     /// let wait = Duration::from_secs(10);

@@ -133,9 +133,10 @@ impl App {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let app = App::open("memory:").await?;
-    /// let opened = app.fold(Fold::new("opened", 1, |count: &mut u64, event, _| {
+    /// let opened = Fold::new("opened", 1, |count: &mut u64, event, _| {
     ///     *count += u64::from(matches!(event, AccountEvent::Opened { .. }));
-    /// }))?;
+    /// });
+    /// let opened = app.fold(opened).await?;
     /// # let email = "ada@example.org".to_owned();
     /// # let open = AccountCommand::Open { owner: "Ada".into(), email };
     /// # let done = app.command::<Account>("ada", open).await?;
@@ -147,13 +148,13 @@ impl App {
     ///
     /// # Errors
     /// See [`Projections::fold`](factum_projection::Projections::fold).
-    pub fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
+    pub async fn fold<M, E, F>(&self, fold: Fold<M, E, F>) -> Result<MemoryModel<M>, StartError>
     where
         M: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
         E: Event,
         F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
     {
-        self.consumers().fold(fold)
+        self.consumers().fold(fold).await
     }
 }
 

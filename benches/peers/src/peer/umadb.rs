@@ -1,13 +1,14 @@
 //! UmaDB's core, composed like its server: requests go through a channel of 1,024 to its own writer
 //! thread, which commits the waiting ones as one group of at most 2,048 events. The storage options
 //! are its server's defaults (zero-filled pages, the blocking writer), except where another
-//! documented option measured faster. No single choice is best at everything, so there are two.
-//! `umadb` reads by memory map: appends about as with the default, and faster stream reads.
-//! `umadb-cached` has the page cache of 1,000 MB that its own benchmarks try: the fastest stream
-//! reads, and slower appends. A commit syncs the pages, then the header.
+//! documented option measured faster. No single configuration is best at everything,
+//! so two are measured. `umadb` reads by memory map: its appends are about as fast as with the
+//! default, and its stream reads are faster. `umadb-cached` has a page cache of 1,000 MB, a size
+//! that UmaDB's own benchmarks try: its stream reads are the fastest, and its appends are slower. A
+//! commit syncs the pages, then the header.
 //!
-//! gRPC, which its applications also pay for, is not included. A stream is a tag, as its
-//! documentation models aggregates. Reads take batches of 1,024 events, its server's default, and
+//! The cost of gRPC, which a program that uses UmaDB also has, is not included. A tag stands for a
+//! stream, as UmaDB's documentation represents an aggregate. Reads take batches of 1,024 events, its server's default, and
 //! run in the calling thread.
 
 use std::{

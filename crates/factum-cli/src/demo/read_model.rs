@@ -93,7 +93,7 @@ pub(crate) struct Statistics {
 
 impl Statistics {
     /// Starts the statistics; they continue where they were left.
-    fn start(consumers: &Consumers) -> Result<MemoryModel<Self>, Failure> {
+    async fn start(consumers: &Consumers) -> Result<MemoryModel<Self>, Failure> {
         let apply = |bank: &mut Self, event: AccountEvent, recorded: &RecordedEvent| {
             if recorded.stream().category() == CATEGORY {
                 bank.through = recorded.position().value();
@@ -101,7 +101,7 @@ impl Statistics {
             }
         };
         let started = consumers.fold(Fold::new("bank-statistics", 1, apply));
-        started.map_err(|error| Failure::internal(error.to_string()))
+        started.await.map_err(|error| Failure::internal(error.to_string()))
     }
 
     fn add(&mut self, event: &AccountEvent) {
@@ -163,7 +163,7 @@ impl ReadModels {
         let consumers = Consumers::new(kernel.clone());
         let list = move |_: &_| Documents::new(&kernel);
         let list = consumers.maintain(AccountList, list, ConsumerOptions::new()).await?;
-        let statistics = Statistics::start(&consumers)?;
+        let statistics = Statistics::start(&consumers).await?;
         Ok(Self { consumers, list, statistics })
     }
 
@@ -204,7 +204,7 @@ impl ReadModels {
         let reset = async || {
             let rewound = self.consumers.rewind(now().name(), Position::ZERO).await;
             rewound.map_err(|error| Failure::internal(error.to_string()))?;
-            let anew = Statistics::start(&self.consumers)?;
+            let anew = Statistics::start(&self.consumers).await?;
             *model.lock().unwrap_or_else(PoisonError::into_inner) = anew;
             Ok(())
         };

@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::program::{fail, json, sqlite_in, succeed};
 
 /// Starts a consumer that fails on Ada's deposit until `is_good` is set.
-fn start(app: &App, is_good: &Arc<AtomicBool>) -> ConsumerHandle {
+async fn start(app: &App, is_good: &Arc<AtomicBool>) -> ConsumerHandle {
     let is_good = is_good.clone();
     let handle = move |event: AccountEvent, _: RecordedEvent| {
         let is_bad = matches!(event, AccountEvent::Deposited { cents: 13 });
@@ -32,7 +32,7 @@ fn start(app: &App, is_good: &Arc<AtomicBool>) -> ConsumerHandle {
     let failure = FailurePolicy::new().with_retries_max(0);
     let consumer =
         Consumer::new("mails", handle).with_options(ConsumerOptions::new().with_failure(failure));
-    app.consumers().start(consumer).expect("it starts")
+    app.consumers().start(consumer).await.expect("it starts")
 }
 
 async fn seen_outside(store: &str) -> Value {
@@ -59,7 +59,7 @@ async fn a_parked_event_is_released_while_its_journal_is_open() {
 async fn is_seen_and_released(store: String) {
     let app = App::open(&store).await.expect("it opens");
     let is_good = Arc::new(AtomicBool::new(false));
-    let mails = start(&app, &is_good);
+    let mails = start(&app, &is_good).await;
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
     app.command::<Account>("ada", open).await.expect("it is new");
     for cents in [13, 14, 15] {
@@ -134,7 +134,7 @@ async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_e
         if is_bad { Err(HandleError::from("thirteen")) } else { Ok(()) }
     };
     let mails = Consumer::new("mails", handle).with_options(options);
-    let mails = app.consumers().start(mails).expect("it starts");
+    let mails = app.consumers().start(mails).await.expect("it starts");
     let rows = folder.path().join("rows.db");
     let totals = ProjectionFn::<AccountEvent, SqliteTarget, _>::new("totals", 1, |_, _, _| Ok(()));
     let target = move |_: &_| SqliteTarget::new(&rows);
@@ -203,7 +203,7 @@ async fn what_was_published_long_ago_is_not_shown_as_live() {
     let every = Duration::from_secs(30);
     let app = App::builder().with_stats_every(every).open(&store).await.expect("it opens");
     bad_deposit(&app).await;
-    let mails = start(&app, &Arc::new(AtomicBool::new(true)));
+    let mails = start(&app, &Arc::new(AtomicBool::new(true))).await;
     mails.wait_for(factum::Position::new(2), Duration::from_secs(20)).await.expect("it comes");
     let documents = app.kernel().documents().clone();
     let all = ScanQuery::new(KeyRange::prefix("$factum/stats/"));

@@ -2,20 +2,23 @@
 
 use std::{fmt, sync::Arc};
 
+use factum_kernel::Kernel;
 use factum_runtime::Supervisor;
 
 use super::Consumers;
 use crate::{
+    checkpoints::stored_layout,
     error::StartError,
     freeze::Handover,
     handle::{ConsumerHandle, Look, Partition, StoredPart},
     health::{Board, Place},
     name::ConsumerName,
-    option::{ConsumerOptions, FailurePolicy},
+    option::{ConsumerOptions, FailurePolicy, StartFrom},
     orders::Orders,
+    progress::{self, Progress},
     source::SharedPages,
     supervision::{EventLoop, supervise},
-    target::Target,
+    target::{Save, Target, TargetError},
     work::Work,
     worker::{PartitionSetup, Worker},
 };
@@ -40,15 +43,20 @@ pub struct Launch<W: Work> {
 /// For the crates above: see `part.rs`.
 #[doc(hidden)]
 impl Consumers {
-    /// Starts a consumer of any kind.
+    /// Starts a consumer of any kind, after its beginning is stored.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn launch<W: Work>(&self, launch: Launch<W>) -> Result<ConsumerHandle, StartError> {
+    pub async fn launch<W: Work>(&self, launch: Launch<W>) -> Result<ConsumerHandle, StartError> {
         let name = launch.name.clone();
         let count = launch.options.partitions.count();
         if count > 1 && !W::Target::IS_PARALLEL {
             return Err(StartError::OnePartition(name));
+        }
+        self.can_start(&name)?;
+        if launch.options.from == StartFrom::Now {
+            // Boxed, because few consumers need it, and it would deepen every caller's future.
+            Box::pin(begin_now(&self.reading.kernel, &launch)).await?;
         }
         self.enter_started(&name.clone(), || {
             let board = Board::new(&name, count);
@@ -107,6 +115,41 @@ impl Consumers {
         let kernel = &self.reading.kernel;
         Supervisor::new(kernel.clock().clone(), kernel.ids().clone())
     }
+}
+
+/// Stores the end of the log as the beginning of each partition that has none yet.
+async fn begin_now<W: Work>(kernel: &Kernel, launch: &Launch<W>) -> Result<(), StartError> {
+    let now = Progress::beginning(kernel, StartFrom::Now).await?;
+    let count = launch.options.partitions.count();
+    if launch.is_layout_kept
+        && stored_layout(kernel, &launch.name).await?.is_some_and(|it| it != count)
+    {
+        // The worker reports it.
+        return Ok(());
+    }
+    for at in 0..count {
+        let part = launch.name.part(at, count);
+        if launch.target.look(&part).await?.progress.is_some() {
+            continue;
+        }
+        let opened = launch.target.open(&part).await?;
+        if opened.progress.is_some() {
+            continue;
+        }
+        let save = Save {
+            expected: opened.fence,
+            progress: progress::encode(&now),
+            mark: None,
+            letters: Vec::new(),
+            events: 0,
+        };
+        match launch.target.save(&part, save).await {
+            // Another process has stored the beginning at the same time.
+            Ok(_) | Err(TargetError::Fenced) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 impl<W: Work> fmt::Debug for Launch<W> {

@@ -82,6 +82,7 @@ fn every_error_of_consumers_has_its_kind() {
         StartError::Closed(_) = StartError::Closed(name()) => Closed,
         StartError::OnePartition(_) = StartError::OnePartition(name()) => Invalid,
         StartError::Store(_) = away().into() => Unavailable,
+        StartError::Target(_) = TargetError::Fenced.into() => Conflict,
     });
     kinds!(WaitError {
         WaitError::Behind { .. } = behind() => TimedOut,

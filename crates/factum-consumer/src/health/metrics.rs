@@ -49,7 +49,7 @@ const STATES: [&str; 7] =
 /// let prometheus = PrometheusBuilder::new().install_recorder()?;
 /// describe_consumer_metrics();
 /// # let handler = |_: AccountEvent, _| async { Ok::<(), HandleError>(()) };
-/// let mails = Consumers::new(kernel).start(Consumer::new("mails", handler))?;
+/// let mails = Consumers::new(kernel).start(Consumer::new("mails", handler)).await?;
 /// mails.stop().await;
 /// let state = r#"factum_consumer_state{consumer="mails",state="stopped"} 1"#;
 /// assert!(prometheus.render().contains(state));

@@ -11,7 +11,7 @@ pub(crate) enum AssignmentState {
     Waiting,
     /// This process works on the partition.
     Assigned,
-    /// Another process gets the partition: the worker here releases it after the current batch.
+    /// Another process gets the partition: the worker here releases it after the current event.
     Revoked,
 }
 

@@ -2,9 +2,10 @@
 //! decides.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,6 +15,7 @@ use factum_kernel::{Position, ReadQuery, RecordedEvent, sentence};
 use super::{
     End, Life, Worker,
     machine::{Batch, Failing, Next, Unstored},
+    revoked,
 };
 use crate::{
     apart::{Apart, apart},
@@ -21,6 +23,7 @@ use crate::{
     dead_letter::StoredLetter,
     error::HandleError,
     health::StopCause,
+    orders::Order,
     progress::{self, Attempt, Mark},
     source::Chunk,
     target::{Save, Target, TargetError},
@@ -34,7 +37,11 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// The outcome of handling a batch.
 pub(crate) enum Handled<W: Work> {
-    Done(TxOf<W>),
+    Done {
+        tx: TxOf<W>,
+        /// The number of handled events: fewer than all after an order to the worker.
+        count: usize,
+    },
     Failed {
         /// The index of the event that failed, among the wanted ones.
         at: usize,
@@ -43,7 +50,11 @@ pub(crate) enum Handled<W: Work> {
         is_final: bool,
     },
     /// An outage; no event is at fault.
-    Outage(HandleError),
+    Outage {
+        /// The index of the event that met it, among the wanted ones.
+        at: usize,
+        error: HandleError,
+    },
 }
 
 impl<W: Work> Worker<W> {
@@ -57,18 +68,16 @@ impl<W: Work> Worker<W> {
         let (batch, rest) = chunk.clone().split(count);
         let wanted: Vec<usize> =
             (0..batch.events().len()).filter(|at| self.takes(&batch.events()[*at])).collect();
-        let Some(first) = wanted.first().map(|at| batch.events()[*at].position()) else {
+        if wanted.is_empty() {
             self.passed(life, &batch).await?;
             return Ok(rest);
-        };
-        let last = batch.events()[wanted[wanted.len() - 1]].position();
-        let events = batch.events().len();
-        let hand = Batch { first, last, wanted: wanted.len(), events };
+        }
+        let hand = hand(&batch, &wanted);
         match self.machine.next(&hand, self.letters.len()) {
             Next::Handle(note) => self.note(life, note).await?,
             Next::Wait { attempts, error } => {
                 self.health.see(&batch, wanted[0]);
-                self.wait_before_attempt(life, first, (attempts, &error)).await?;
+                self.wait_before_attempt(life, hand.first, (attempts, &error)).await?;
                 return Ok(Some(chunk));
             }
             Next::Park(failing) => {
@@ -78,27 +87,74 @@ impl<W: Work> Worker<W> {
             Next::Stop(reason) => return Err(End::Stop(reason)),
         }
         match self.handle(&batch, &wanted).await? {
-            Handled::Done(tx) => match self.commit(life, &batch, tx, wanted.len()).await {
-                Ok(()) => return Ok(rest),
-                Err(error) => match self.machine.unstored(&hand, error) {
-                    Unstored::Again => {}
-                    Unstored::Failed => self.health.count_failure(),
-                    Unstored::Trouble(trouble) => return Err(self.settle(trouble).await),
-                },
-            },
-            Handled::Failed { at, error, is_final } => {
-                let at = batch.events()[wanted[at]].position();
-                self.machine.failed(&hand, at, error, is_final);
-                self.health.count_failure();
+            Handled::Done { tx, count } => {
+                let (batch, rest) = match wanted.get(count) {
+                    Some(next) => chunk.clone().split(*next),
+                    None => (batch, rest),
+                };
+                self.store(life, &batch, &wanted[..count], tx).await.map(
+                    |is_stored| match is_stored {
+                        true => rest,
+                        false => Some(chunk),
+                    },
+                )
             }
-            Handled::Outage(error) => {
+            Handled::Failed { at, error, is_final } => {
+                let position = batch.events()[wanted[at]].position();
+                self.machine.failed(&hand, position, error, is_final);
+                self.health.count_failure();
+                match self.keep(life, &chunk, wanted[at], at).await {
+                    Ok(rest) => Ok(rest),
+                    Err(error) => Err(self.target_failed(error).await),
+                }
+            }
+            Handled::Outage { at, error } => {
                 self.machine.blameless(&hand);
-                // If this can't be stored, the next life of this process ignores the note.
+                // If these can't be stored, the next life of this process ignores the note, and
+                // handles the kept events again.
+                let _ = self.keep(life, &chunk, wanted[at], at).await;
                 let _ = self.unnote(life).await;
-                return Err(self.outage(sentence(&*error)).await);
+                Err(self.outage(sentence(&*error)).await)
             }
         }
-        Ok(Some(chunk))
+    }
+
+    /// Stores a batch that was handled. Returns false if its events must be handled again.
+    async fn store(
+        &mut self,
+        life: &mut Life,
+        batch: &Chunk,
+        wanted: &[usize],
+        tx: TxOf<W>,
+    ) -> Result<bool, End> {
+        let Err(error) = self.commit(life, batch, tx, wanted.len()).await else {
+            return Ok(true);
+        };
+        match self.machine.unstored(&hand(batch, wanted), error) {
+            Unstored::Again => {}
+            Unstored::Failed => self.health.count_failure(),
+            Unstored::Trouble(trouble) => return Err(self.settle(trouble).await),
+        }
+        Ok(false)
+    }
+
+    /// Stores that the first `count` events of a chunk are done, `handled` of them by the handler:
+    /// if their effects are elsewhere, they have happened, and a later event of their batch has
+    /// failed. Returns the events that remain.
+    async fn keep(
+        &mut self,
+        life: &mut Life,
+        chunk: &Chunk,
+        count: usize,
+        handled: usize,
+    ) -> Result<Option<Chunk>, TargetError> {
+        if !W::Target::HAS_EFFECTS_ELSEWHERE || handled == 0 {
+            return Ok(Some(chunk.clone()));
+        }
+        let (done, rest) = chunk.clone().split(count);
+        let tx = self.target.begin(&self.name, self.options.failure.timeout).await?;
+        self.commit(life, &done, tx, handled).await?;
+        Ok(rest)
     }
 
     /// True if an event must be handled now: it is wanted, and its stream is not parked.
@@ -154,11 +210,11 @@ impl<W: Work> Worker<W> {
         wanted: &[usize],
     ) -> Result<Handled<W>, End> {
         let handled = self.handle_apart(batch, wanted).await?;
-        if let Handled::Failed { error, .. } = &handled
+        if let Handled::Failed { at, error, .. } = &handled
             && let Err(away) = self.check_reachable().await
         {
             return match away.kind().is_outage() {
-                true => Ok(Handled::Outage(format!("{error}; {away}").into())),
+                true => Ok(Handled::Outage { at: *at, error: format!("{error}; {away}").into() }),
                 false => Err(self.target_failed(away).await),
             };
         }
@@ -185,29 +241,55 @@ impl<W: Work> Worker<W> {
     }
 
     /// Handles events in a task of their own: a panic stays in the task, and a handler that never
-    /// ends can be given up.
+    /// ends can be given up. After an order to the worker, the current event is the last one.
     async fn handle_apart(&mut self, batch: &Chunk, wanted: &[usize]) -> Result<Handled<W>, End> {
         let event_max = self.options.failure.timeout;
         let tx = match self.target.begin(&self.name, event_max).await {
             Ok(tx) => tx,
             Err(error) => return Err(self.target_failed(error).await),
         };
-        let seen = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::new(Seen::default());
         let running = run(self.work.clone(), batch.clone(), wanted.to_vec(), tx, seen.clone());
         let task = self.target.spawn(running);
-        let clock = self.reading.kernel.clock();
-        Ok(self.ended(apart(task, &seen, event_max, &**clock).await, &seen))
+        let clock = self.reading.kernel.clock().clone();
+        let outcome = {
+            let mut outcome = pin!(apart(task, &seen.begun, event_max, &*clock));
+            tokio::select! {
+                biased;
+                outcome = &mut outcome => outcome,
+                () = self.interrupted() => {
+                    seen.is_last.store(true, Ordering::Relaxed);
+                    outcome.await
+                }
+            }
+        };
+        Ok(self.ended(outcome, &seen))
     }
 
-    fn ended(&self, outcome: Outcome<W>, seen: &AtomicUsize) -> Handled<W> {
-        let at = seen.load(Ordering::Relaxed);
+    /// Waits until the worker has something else to do than the rest of its batch.
+    async fn interrupted(&mut self) {
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = self.orders.next() => order,
+                () = revoked(&mut self.assignment) => return,
+            };
+            match order {
+                Order::Letters(answer) => self.answer_letters(answer),
+                order => return self.orders.put_back(order),
+            }
+        }
+    }
+
+    fn ended(&self, outcome: Outcome<W>, seen: &Seen) -> Handled<W> {
+        let at = seen.begun.load(Ordering::Relaxed);
         let timeout = self.options.failure.timeout;
         let (at, error, is_final) = match outcome {
-            Apart::Done(Ok(tx)) => return Handled::Done(tx),
+            Apart::Done(Ok((tx, count))) => return Handled::Done { tx, count },
             Apart::Done(Err(Failure::Handler(error)))
                 if self.outages.caused(&*error) || self.target.is_to_blame(&error) =>
             {
-                return Handled::Outage(error);
+                return Handled::Outage { at, error };
             }
             Apart::Done(Err(Failure::Handler(error))) => (at, StopCause::new(error), false),
             Apart::Done(Err(Failure::Decode(error))) => (at, StopCause::new(*error), true),
@@ -215,7 +297,8 @@ impl<W: Work> Worker<W> {
                 (at, StopCause::new(format!("the handler panicked: {panic}")), false)
             }
             Apart::Cancelled => {
-                return Handled::Outage("the runtime of the handler has ended".into());
+                let error = "the runtime of the handler has ended".into();
+                return Handled::Outage { at, error };
             }
             Apart::Late { at, keeps_thread } => {
                 let kept = if keeps_thread { ", and its handler keeps its thread" } else { "" };
@@ -278,17 +361,31 @@ impl<W: Work> Worker<W> {
     }
 }
 
-type Outcome<W> = Apart<Result<TxOf<W>, Failure>>;
+type Outcome<W> = Apart<Result<(TxOf<W>, usize), Failure>>;
 
+/// The state that a worker shares with the task that handles its batch.
+#[derive(Default)]
+struct Seen {
+    /// The index of the current event, among the wanted ones.
+    begun: AtomicUsize,
+    /// True if no further event is handled after the current one.
+    is_last: AtomicBool,
+}
+
+/// Handles the events of a batch. Returns the number of the handled ones.
 async fn run<W: Work>(
     work: Arc<W>,
     batch: Chunk,
     wanted: Vec<usize>,
     mut tx: TxOf<W>,
-    seen: Arc<AtomicUsize>,
-) -> Result<TxOf<W>, Failure> {
-    for (count, at) in wanted.into_iter().enumerate() {
-        seen.store(count, Ordering::Relaxed);
+    seen: Arc<Seen>,
+) -> Result<(TxOf<W>, usize), Failure> {
+    let mut count = 0;
+    for at in wanted {
+        if count > 0 && seen.is_last.load(Ordering::Relaxed) {
+            break;
+        }
+        seen.begun.store(count, Ordering::Relaxed);
         match work.handle(&batch.events()[at], &mut tx).await {
             Ok(()) => match W::Target::has_ended(&tx) {
                 None => {}
@@ -303,6 +400,18 @@ async fn run<W: Work>(
             }
             Err(failure) => return Err(failure),
         }
+        count += 1;
     }
-    Ok(tx)
+    Ok((tx, count))
+}
+
+/// The wanted events of a batch; at least one.
+fn hand(batch: &Chunk, wanted: &[usize]) -> Batch {
+    let position = |at: &usize| batch.events()[*at].position();
+    Batch {
+        first: position(&wanted[0]),
+        last: position(&wanted[wanted.len() - 1]),
+        wanted: wanted.len(),
+        events: batch.events().len(),
+    }
 }

@@ -45,7 +45,7 @@ impl<W: Work> Worker<W> {
         Ok(())
     }
 
-    fn answer_letters(&self, answer: oneshot::Sender<Vec<DeadLetter>>) {
+    pub(super) fn answer_letters(&self, answer: oneshot::Sender<Vec<DeadLetter>>) {
         let letters = self.letters.iter().map(|(stream, letter)| letter.open(stream));
         let _ = answer.send(letters.collect());
     }

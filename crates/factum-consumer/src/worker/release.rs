@@ -93,7 +93,7 @@ impl<W: Work> Worker<W> {
                 continue;
             }
             let error = match self.handle(&chunk, &[0]).await? {
-                Handled::Done(tx) => {
+                Handled::Done { tx, .. } => {
                     let save = self.letter_save(life, stream, Some(&next), 1);
                     match self.target.commit(&self.name, tx, save).await {
                         Ok(fence) => {
@@ -108,7 +108,7 @@ impl<W: Work> Worker<W> {
                     }
                 }
                 Handled::Failed { error, .. } => error,
-                Handled::Outage(error) => return Err(self.outage(sentence(&*error)).await),
+                Handled::Outage { error, .. } => return Err(self.outage(sentence(&*error)).await),
             };
             return Ok(Released::Stays(letter.again(
                 event,

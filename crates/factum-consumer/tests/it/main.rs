@@ -5,5 +5,6 @@ mod bench;
 mod bus;
 mod misbehaving;
 mod outage;
+mod retry;
 mod stop;
 mod supervision;

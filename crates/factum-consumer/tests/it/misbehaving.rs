@@ -71,7 +71,7 @@ async fn a_target_whose_fence_does_not_grow_is_not_written_to() {
         is_layout_kept: false,
         handover: None,
     };
-    let counting = bench.consumers.launch(counting).unwrap();
+    let counting = bench.consumers.launch(counting).await.unwrap();
     let error = counting.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(sentence(&error).contains("a save has a larger fence"), "{}", sentence(&error));
     assert_eq!(work.0.load(SeqCst), 0, "no event is handled");
@@ -111,7 +111,7 @@ async fn a_page_out_of_order_is_not_handled() {
     // A read of the whole log is checked for holes already.
     let options: ConsumerOptions =
         quick().with_scope(Scope::Category(Category::new("account").unwrap()));
-    let mails = bench.consumers.start(mails.with_options(options)).unwrap();
+    let mails = bench.consumers.start(mails.with_options(options)).await.unwrap();
     let error = mails.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(sentence(&error).contains("in the order of the log"), "{}", sentence(&error));
     assert_eq!(handled.load(SeqCst), 0);

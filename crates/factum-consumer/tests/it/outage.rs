@@ -41,7 +41,7 @@ async fn an_error_that_the_program_declares_an_outage_parks_no_event() {
     let pause = Duration::from_millis(1);
     let failure = FailurePolicy::new().with_retries_max(0).with_pause(pause, pause);
     let mails = mails.with_options(ConsumerOptions::new().with_failure(failure));
-    let mails = bench.consumers.start(mails).unwrap();
+    let mails = bench.consumers.start(mails).await.unwrap();
     let is_over = |state: &ConsumerState| match state {
         ConsumerState::Retrying { position: None, attempts, .. } => *attempts >= 5,
         ConsumerState::Live => true,

@@ -24,7 +24,7 @@ async fn a_caller_finds_the_error_that_stopped_a_consumer_with_its_kind_and_its_
     });
     let failure = FailurePolicy::new().with_retries_max(0).then_stop();
     let mails = mails.with_options(ConsumerOptions::new().with_failure(failure));
-    let mails = bench.consumers.start(mails).unwrap();
+    let mails = bench.consumers.start(mails).await.unwrap();
     let error = mails.wait_for(bench.head(), LONG).await.unwrap_err();
     let whole = "the mail was not written: the address is too long";
     assert!(sentence(&error).ends_with(whole), "{}", sentence(&error));

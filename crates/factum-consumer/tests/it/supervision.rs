@@ -58,7 +58,7 @@ fn bench(key: &'static str, panics: usize) -> (Bench, Arc<AtomicUsize>) {
 }
 
 /// A consumer that notes the events that it has handled, with this pause before a restart.
-fn start(bench: &Bench, pause: Duration, partitions: usize) -> (ConsumerHandle, Seen) {
+async fn start(bench: &Bench, pause: Duration, partitions: usize) -> (ConsumerHandle, Seen) {
     let seen = Seen::default();
     let notes = seen.clone();
     let mails = Consumer::new("mails", move |_: AccountEvent, recorded| {
@@ -68,7 +68,7 @@ fn start(bench: &Bench, pause: Duration, partitions: usize) -> (ConsumerHandle, 
     let failure = FailurePolicy::new().with_pause(pause, pause);
     let options = ConsumerOptions::new().with_failure(failure);
     let options = options.with_partitions(Partitions::by_stream(partitions));
-    (bench.consumers.start(mails.with_options(options)).unwrap(), seen)
+    (bench.consumers.start(mails.with_options(options)).await.unwrap(), seen)
 }
 
 #[derive(Clone, Default)]
@@ -90,7 +90,7 @@ fn is_retrying(state: &ConsumerState) -> bool {
 async fn a_consumer_whose_store_panics_is_restarted_and_misses_no_event() {
     let (bench, left) = bench("mails", FAILURES_MAX - 1);
     bench.open("ada").await;
-    let (mails, seen) = start(&bench, SHORT, 1);
+    let (mails, seen) = start(&bench, SHORT, 1).await;
     mails.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(left.load(SeqCst), 0, "every panic was survived");
     bench.deposit("ada", 1).await;
@@ -104,21 +104,21 @@ async fn a_consumer_whose_store_panics_is_restarted_and_misses_no_event() {
 async fn a_consumer_whose_store_keeps_panicking_is_given_up_by_the_rule_of_the_supervisor() {
     let (bench, left) = bench("mails", 1_000);
     bench.open("ada").await;
-    let (mails, _) = start(&bench, SHORT, 1);
+    let (mails, _) = start(&bench, SHORT, 1).await;
     let told = sentence(&mails.wait_for(bench.head(), LONG).await.unwrap_err());
     assert!(told.contains("the store panicked: a defect of the store"), "{told}");
     assert!(is_broken(&mails.health().state));
     assert_eq!(1_000 - left.load(SeqCst), FAILURES_MAX);
     // The name can be used again.
     left.store(0, SeqCst);
-    let (mails, _) = start(&bench, SHORT, 1);
+    let (mails, _) = start(&bench, SHORT, 1).await;
     mails.wait_for(bench.head(), LONG).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_stop_ends_the_pause_before_a_restart() {
     let (bench, _) = bench("mails", 1);
-    let (mails, _) = start(&bench, ENDLESS, 1);
+    let (mails, _) = start(&bench, ENDLESS, 1).await;
     mails.watch().wait_for(|it| is_retrying(&it.state)).await.unwrap();
     let ConsumerState::Retrying { attempts, error, .. } = mails.health().state else {
         panic!("it waits")
@@ -133,7 +133,7 @@ async fn a_stop_ends_the_pause_before_a_restart() {
 async fn a_partition_that_is_given_up_stops_the_whole_consumer() {
     let (bench, left) = bench("mails#1", 1_000);
     bench.open("ada").await;
-    let (mails, _) = start(&bench, SHORT, 3);
+    let (mails, _) = start(&bench, SHORT, 3).await;
     timeout(LONG, mails.watch().wait_for(|it| is_broken(&it.state))).await.unwrap().unwrap();
     let parts: Vec<_> = mails.partitions().into_iter().map(|(_, health)| health.state).collect();
     let asked = ConsumerState::Stopped(StopReason::Asked);
@@ -144,7 +144,7 @@ async fn a_partition_that_is_given_up_stops_the_whole_consumer() {
 #[tokio::test]
 async fn a_consumer_without_a_handle_stops_in_the_pause_before_a_restart() {
     let (bench, _) = bench("mails", 1);
-    let (mails, seen) = start(&bench, ENDLESS, 1);
+    let (mails, seen) = start(&bench, ENDLESS, 1).await;
     let mut health = mails.watch();
     health.wait_for(|it| is_retrying(&it.state)).await.unwrap();
     drop((mails, bench));
@@ -159,7 +159,7 @@ async fn a_heartbeat_that_fails_shows_in_the_health_until_it_is_stored() {
     let (mut bench, left) = bench("$lease/member", usize::MAX);
     bench.consumers = bench.consumers.with_lease(Duration::from_millis(50));
     bench.open("ada").await;
-    let (mails, _) = start(&bench, SHORT, 2);
+    let (mails, _) = start(&bench, SHORT, 2).await;
     let fails = |it: &ConsumerHealth| {
         it.heartbeat_error.as_ref().is_some_and(|error| error.contains("a defect of the store"))
     };
@@ -193,7 +193,7 @@ async fn a_consumer_whose_handler_panics_when_it_is_dropped_stays_stopped() {
     });
     let failure = FailurePolicy::new().with_retries_max(0).then_stop();
     let mails = mails.with_options(quick().with_failure(failure));
-    let mails = bench.consumers.start(mails).unwrap();
+    let mails = bench.consumers.start(mails).await.unwrap();
     mails.wait_for(bench.head(), LONG).await.unwrap_err();
     let reason = timeout(LONG, mails.stop()).await.unwrap();
     assert!(matches!(reason, StopReason::Failed { .. }), "{reason:?}");

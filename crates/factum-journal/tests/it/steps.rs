@@ -1,4 +1,5 @@
-//! Work in steps, on more than one step can do: nothing is skipped or done twice at a step's end.
+//! Work that is done in steps, when there is more of it than one step can do: nothing is skipped or
+//! done twice at the end of a step.
 
 use std::{path::Path, time::Duration};
 
@@ -11,7 +12,7 @@ use factum_testing::VirtualClock;
 
 use crate::fresh::{files, new_id, pages, stream};
 
-/// Over twice as many as one step erases.
+/// The number of events to erase: more than two steps erase.
 const ERASED: u64 = 2 * 4_096 + 5;
 
 fn batch(key: &str, events: u64) -> AppendBatch {

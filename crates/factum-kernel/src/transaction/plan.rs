@@ -22,7 +22,8 @@ use crate::{
     version::{ExpectedVersion, StreamVersion},
 };
 
-/// An aggregate of a transaction: a `Loaded<A>` that includes the plan's events.
+/// An aggregate of a transaction, of any type: a `Loaded<A>` into which the plan's events of its
+/// stream are folded.
 pub(super) trait Held: Send + Sync {
     /// Folds an event that another step decided.
     fn take(&mut self, event: &NewEvent) -> Result<(), DecodeError>;
@@ -50,7 +51,7 @@ impl<A: Aggregate> Held for Loaded<A> {
     }
 }
 
-/// A decision model of a transaction, which includes the plan's events.
+/// A decision model of a transaction, into which the plan's events that match it are folded.
 pub(super) trait HeldModel: Send + Sync {
     /// Folds an event that another step decided, if the model's query matches it.
     fn take(&mut self, event: &NewEvent) -> Result<(), DecodeError>;

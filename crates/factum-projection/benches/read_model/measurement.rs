@@ -183,13 +183,14 @@ impl Bench {
     ) -> Result<Duration, Failure> {
         let consumers = Consumers::new(self.log.kernel.clone());
         let (projection, target) = new();
-        let before =
-            consumers.start_projection(projection, target, options.clone().from(StartFrom::Now))?;
+        let before = consumers
+            .start_projection(projection, target, options.clone().from(StartFrom::Now))
+            .await?;
         before.stop().await;
         before.target().clear(before.name()).await?;
         let (projection, target) = new();
         let begun = now();
-        let handle = consumers.start_projection(projection, target, options)?;
+        let handle = consumers.start_projection(projection, target, options).await?;
         handle.wait_for(head, PATIENCE).await?;
         let elapsed = since(begun);
         consumers.close().await;
@@ -204,7 +205,7 @@ impl Bench {
         }
         let consumers = Consumers::new(self.log.kernel.clone());
         let begun = now();
-        let model = consumers.fold(self.to_memory())?;
+        let model = consumers.fold(self.to_memory()).await?;
         model.wait_for(head, PATIENCE).await?;
         let elapsed = since(begun);
         consumers.close().await;
@@ -221,7 +222,7 @@ impl Bench {
     /// The time from the answer of an append until the model in memory shows it, in microseconds.
     async fn latencies(&self, head: Position) -> Result<Vec<u64>, Failure> {
         let consumers = Consumers::new(self.log.kernel.clone());
-        let model = consumers.fold(self.to_memory())?;
+        let model = consumers.fold(self.to_memory()).await?;
         model.wait_for(head, PATIENCE).await?;
         let mut latencies = Vec::new();
         for n in 0..self.options.appends {

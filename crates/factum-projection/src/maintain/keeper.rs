@@ -347,7 +347,8 @@ impl<W: Work> Keeper<W> {
             options: options.clone().with_partitions(options.partitions.of(partitions)),
             is_layout_kept: false,
             handover: Some(self.stored.clone()),
-        })?;
+        });
+        let consumer = consumer.await?;
         if self.is_paused {
             consumer.pause().await;
         }

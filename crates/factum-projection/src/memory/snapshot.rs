@@ -4,7 +4,7 @@ use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::D
 
 use bytes::{Bytes, BytesMut};
 use factum_consumer::{
-    ConsumerName, TargetError,
+    ConsumerName, StartFrom, TargetError,
     part::{
         SnapshotHeader, StoredLetter, header_key,
         progress::{self, Mark, Progress},
@@ -139,6 +139,30 @@ impl Snapshots {
         let before = self.write_header(&header).await?;
         self.sweep(before, &header.name).await;
         Ok(())
+    }
+
+    /// Stores the end of the log as the beginning of a model, unless it or another version of it
+    /// has begun before.
+    pub(super) async fn begin_now<M>(&self, name: &ConsumerName) -> Result<(), TargetError> {
+        if self.is_taken().await? || self.began(name).await?.is_some() {
+            return Ok(());
+        }
+        let progress = Progress::beginning(&self.kernel, StartFrom::Now).await?;
+        // Without pieces there is no model: it is made from where it began.
+        let header = SnapshotHeader {
+            progress,
+            letters: Vec::new(),
+            name: String::new(),
+            pieces: 0,
+            model_type: Cow::Borrowed(type_name::<M>()),
+        };
+        let (key, absent) = (header_key(&self.model), ExpectedRevision::Absent);
+        let batch = WriteBatch::new().put(key, absent, progress::encode(&header));
+        match self.write(batch).await {
+            // Another process has stored the beginning at the same time.
+            Ok(()) | Err(TargetError::Fenced) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Replaces the header, and returns the name of the snapshot before, whose pieces can be

@@ -40,9 +40,9 @@ async fn a_maintained_projection_is_waited_for_over_rebuilds_and_versions() {
 #[tokio::test]
 async fn started_consumers_and_projections_are_found_by_their_names_without_versions() {
     let bench = Bench::new();
-    let counts = bench.count(&Fails::default());
+    let counts = bench.count(&Fails::default()).await;
     let mails = Consumer::new("mails", |_: AccountEvent, _: RecordedEvent| async { Ok(()) });
-    bench.consumers.start(mails).unwrap();
+    bench.consumers.start(mails).await.unwrap();
     bench.open("ada").await;
     let position = bench.deposit("ada", 7).await;
     for name in ["mails", "counts", "counts@1"] {
@@ -54,7 +54,7 @@ async fn started_consumers_and_projections_are_found_by_their_names_without_vers
     let told = bench.consumers.wait_for("counts", later, LONG).await.unwrap_err();
     assert!(matches!(told, WaitError::Stopped { reason: StopReason::Asked, .. }), "{told}");
     // After a restart the name means the new handle.
-    bench.count(&Fails::default());
+    bench.count(&Fails::default()).await;
     bench.consumers.wait_for("counts", later, LONG).await.unwrap();
 }
 
@@ -76,7 +76,7 @@ async fn documents_of_another_program_are_waited_for_by_their_stored_progress() 
     let bench = Bench::new();
     bench.open("ada").await;
     let ledgers = bench.keep::<1>(&Gate::open()).await;
-    let in_memory = bench.count_in_memory(&Fails::default());
+    let in_memory = bench.count_in_memory(&Fails::default()).await;
     // Nothing is stored of it before it has begun.
     ledgers.wait_for(bench.head(), LONG).await.unwrap();
     let position = bench.deposit("ada", 1).await;
@@ -94,7 +94,7 @@ async fn documents_of_another_program_are_waited_for_by_their_stored_progress() 
 #[tokio::test]
 async fn an_unknown_name_is_reported_at_once() {
     let bench = Bench::new();
-    bench.count(&Fails::default());
+    bench.count(&Fails::default()).await;
     for name in ["males", "count", "counts@2", "", "no name"] {
         let told = bench.consumers.wait_for(name, bench.head(), LONG).await.unwrap_err();
         assert!(matches!(&told, WaitError::Unknown(unknown) if unknown == name), "{told}");

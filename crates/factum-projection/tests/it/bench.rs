@@ -81,14 +81,14 @@ impl Bench {
         *self.kernel.events().head().borrow()
     }
 
-    pub(crate) fn count(&self, fails: &Fails) -> ProjectionHandle<Counts> {
+    pub(crate) async fn count(&self, fails: &Fails) -> ProjectionHandle<Counts> {
         let options = options();
         let target = Documents::new(&self.kernel);
-        self.consumers.start_projection(Counts(fails.clone()), target, options).unwrap()
+        self.consumers.start_projection(Counts(fails.clone()), target, options).await.unwrap()
     }
 
-    pub(crate) fn count_in_memory(&self, fails: &Fails) -> MemoryModel<Counted> {
-        self.consumers.fold(counts_in_memory(fails)).unwrap()
+    pub(crate) async fn count_in_memory(&self, fails: &Fails) -> MemoryModel<Counted> {
+        self.consumers.fold(counts_in_memory(fails)).await.unwrap()
     }
 
     /// The expected content: a fold of the log.

@@ -69,7 +69,7 @@ async fn a_wait_ends_after_its_time_whatever_the_clock_is_set_to() {
     let clock = VirtualClock::new(morning());
     let bench = Bench::on(Bench::new().kernel.with_clock(Arc::new(clock.clone())));
     bench.open("ada").await;
-    let counts = bench.count(&Fails::default());
+    let counts = bench.count(&Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let waiting = tokio::spawn({
         let counts = counts.consumer().clone();
@@ -94,9 +94,9 @@ async fn members_live_and_events_take_effect_once_whatever_their_clocks_are_set_
     let two = Bench::among_others(one.clone().with_clock(two));
     let one = Bench::among_others(one);
     one.open("ada").await;
-    let first = one.count(&Fails::default());
+    let first = one.count(&Fails::default()).await;
     first.wait_for(one.head(), LONG * 100).await.unwrap();
-    let second = two.count(&Fails::default());
+    let second = two.count(&Fails::default()).await;
     let mut health = second.watch();
     health.wait_for(|it| it.state == ConsumerState::StandingBy).await.unwrap();
     for wrong in wrong() {

@@ -46,10 +46,10 @@ fn spawn(path: &Path) -> Child {
         .unwrap()
 }
 
-fn count(bench: &Bench) -> factum_consumer::ConsumerHandle {
+async fn count(bench: &Bench) -> factum_consumer::ConsumerHandle {
     let target = Documents::new(&bench.kernel);
     let counts = bench.consumers.start_projection(Counts(Fails::default()), target, shared_out());
-    counts.unwrap().consumer().clone()
+    counts.await.unwrap().consumer().clone()
 }
 
 /// The code that the other processes run, forever; not a test by itself.
@@ -59,7 +59,7 @@ fn child() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let bench = open(Path::new(&path)).await;
-        let _counts = count(&bench);
+        let _counts = count(&bench).await;
         std::future::pending::<()>().await;
     });
 }
@@ -83,7 +83,7 @@ async fn whichever_process_is_killed_each_event_takes_effect_once_and_in_order()
         child.wait().unwrap();
         *child = spawn(&path);
     }
-    let counts = count(&bench);
+    let counts = count(&bench).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let handled_here = counts.health().handled;
     for mut child in children {

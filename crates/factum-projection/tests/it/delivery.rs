@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use factum_consumer::{
-    Consumer, ConsumerOptions, ConsumerState, HandleError, StartFrom, StopReason,
+    Consumer, ConsumerOptions, ConsumerState, HandleError, Partitions, StartFrom, StopReason,
 };
 use factum_kernel::RecordedEvent;
+use factum_projection::{Fold, Projections};
 use factum_testing::bank::AccountEvent;
 
 use crate::bench::{Bench, Fails, LONG, options};
@@ -18,8 +19,8 @@ async fn old_and_new_events_are_projected_once() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
-    let counts = bench.count(&Fails::default());
-    let in_memory = bench.count_in_memory(&Fails::default());
+    let counts = bench.count(&Fails::default()).await;
+    let in_memory = bench.count_in_memory(&Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     for cents in 2..=50 {
         let position = bench.deposit("ada", cents).await;
@@ -39,8 +40,8 @@ async fn a_stopped_projection_continues_at_its_checkpoint() {
     bench.open("ada").await;
     for round in 1..=5 {
         let again = bench.again();
-        let counts = again.count(&Fails::default());
-        let in_memory = again.count_in_memory(&Fails::default());
+        let counts = again.count(&Fails::default()).await;
+        let in_memory = again.count_in_memory(&Fails::default()).await;
         let position = bench.deposit("ada", round).await;
         counts.wait_for(position, LONG).await.unwrap();
         in_memory.wait_for(position, LONG).await.unwrap();
@@ -64,7 +65,7 @@ async fn sixteen_writers_and_four_consumers_agree_on_every_position() {
             async { Ok::<(), HandleError>(()) }
         };
         let consumer = Consumer::new(&format!("seen-{n}"), note);
-        consumers.push(bench.consumers.start(consumer.with_options(options())).unwrap());
+        consumers.push(bench.consumers.start(consumer.with_options(options())).await.unwrap());
     }
     let writers = (0..16).map(|writer| {
         let bench = bench.clone();
@@ -103,11 +104,59 @@ async fn a_consumer_that_starts_from_now_sees_later_events_also_after_a_restart(
         Consumer::new("sum", add).with_options(options)
     };
     bench.deposit("ada", 1).await;
-    let first = bench.consumers.start(consumer()).unwrap();
+    let first = bench.consumers.start(consumer()).await.unwrap();
     first.wait_for(bench.head(), LONG).await.unwrap();
     first.stop().await;
     let position = bench.deposit("ada", 20).await;
-    let second = bench.again().consumers.start(consumer()).unwrap();
+    let second = bench.again().consumers.start(consumer()).await.unwrap();
     second.wait_for(position, LONG).await.unwrap();
     assert_eq!(sum.load(Ordering::SeqCst), 20);
+}
+
+/// Everything that was stored between the call and the worker's first read was lost, and
+/// `wait_for` said that it was handled.
+#[tokio::test]
+async fn a_consumer_that_starts_from_now_sees_all_that_is_stored_after_the_call() {
+    let bench = Bench::new();
+    bench.open("ada").await;
+    let sum = Arc::new(AtomicU64::new(0));
+    let consumer = || {
+        let sum = sum.clone();
+        let add = move |event: AccountEvent, _: RecordedEvent| {
+            if let AccountEvent::Deposited { cents } = event {
+                sum.fetch_add(cents, Ordering::SeqCst);
+            }
+            async { Ok::<(), HandleError>(()) }
+        };
+        let options = ConsumerOptions::new().from(StartFrom::Now);
+        Consumer::new("sum", add).with_options(options.with_partitions(Partitions::by_stream(3)))
+    };
+    // One thread runs all tasks in turn: the consumer has done nothing when the process ends.
+    let first = bench.consumers.start(consumer()).await.unwrap();
+    first.stop().await;
+    let position = bench.deposit("ada", 20).await;
+    let again = bench.again().consumers.start(consumer()).await.unwrap();
+    again.wait_for(position, LONG).await.unwrap();
+    assert_eq!(sum.load(Ordering::SeqCst), 20);
+}
+
+#[tokio::test]
+async fn a_model_that_starts_from_now_sees_all_that_is_stored_after_the_call() {
+    let bench = Bench::new();
+    bench.deposit("ada", 1).await;
+    let sum = || {
+        let add = |sum: &mut u64, event: AccountEvent, _: &RecordedEvent| {
+            if let AccountEvent::Deposited { cents } = event {
+                *sum += cents;
+            }
+        };
+        let options = ConsumerOptions::new().from(StartFrom::Now);
+        Fold::new("sum", 1, add).with_options(options)
+    };
+    let first = bench.consumers.fold(sum()).await.unwrap();
+    first.consumer().stop().await;
+    let position = bench.deposit("ada", 20).await;
+    let again = bench.again().consumers.fold(sum()).await.unwrap();
+    again.wait_for(position, LONG).await.unwrap();
+    assert_eq!(*again.read().await.unwrap(), 20);
 }

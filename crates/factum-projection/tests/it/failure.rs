@@ -46,7 +46,7 @@ async fn an_event_that_fails_is_parked_with_its_stream_and_other_events_are_hand
         let fails = Fails::default();
         let how = [&fails.errs, &fails.panics, &fails.hangs][how];
         how.store(true, Ordering::SeqCst);
-        let counts = bench.count(&fails);
+        let counts = bench.count(&fails).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         is_parked(&counts, error).await;
         let documents = bench.counted().await;
@@ -71,7 +71,7 @@ async fn a_discarded_event_is_skipped_and_the_events_after_it_are_handled() {
     deposits(&bench).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = bench.count(&fails);
+    let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     counts.discard(&ada()).await.unwrap();
     assert_eq!(bench.counted().await["ada"].cents, [1, 2, 3]);
@@ -86,8 +86,8 @@ async fn a_parked_event_stays_parked_after_a_restart() {
     fails.errs.store(true, Ordering::SeqCst);
     for _ in 0..2 {
         let again = bench.again();
-        let counts = again.count(&fails);
-        let in_memory = again.count_in_memory(&fails);
+        let counts = again.count(&fails).await;
+        let in_memory = again.count_in_memory(&fails).await;
         for consumer in [counts.consumer(), in_memory.consumer()] {
             consumer.wait_for(bench.head(), LONG).await.unwrap();
             is_parked(consumer, "thirteen").await;
@@ -105,7 +105,8 @@ async fn the_policy_may_stop_the_consumer() {
     let mut options = options();
     options.failure = options.failure.then_stop();
     let target = Documents::new(&bench.kernel);
-    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, options).unwrap();
+    let counts =
+        bench.consumers.start_projection(Counts(fails.clone()), target, options).await.unwrap();
     let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(factum_kernel::sentence(&told).contains("thirteen"), "{told}");
     let ConsumerState::Stopped(StopReason::Failed { position, .. }) = counts.health().state else {
@@ -115,7 +116,7 @@ async fn the_policy_may_stop_the_consumer() {
     assert_eq!(bench.counted().await["ada"].cents, [1]);
     // After the cause is removed and a restart, it continues.
     fails.errs.store(false, Ordering::SeqCst);
-    let counts = bench.count(&fails);
+    let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(bench.counted().await["ada"].cents, [1, 13, 2, 3]);
 }
@@ -135,7 +136,7 @@ async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
         bench.open("ada").await;
         append(&bench, name, payload).await;
         append(&bench, "account.deposited", r#"{"cents":2}"#).await;
-        let counts = bench.count(&Fails::default());
+        let counts = bench.count(&Fails::default()).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         let [letter] = &counts.dead_letters().await[..] else { panic!("one") };
         assert_eq!((letter.event.as_str(), letter.attempts), (name, 1), "{letter:?}");
@@ -148,7 +149,7 @@ async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
     let target = Documents::new(&bench.kernel);
     let options = options().ignoring_unknown();
     let counts =
-        bench.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
+        bench.consumers.start_projection(Counts(Fails::default()), target, options).await.unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(counts.health().parked, 0);
 }
@@ -160,7 +161,7 @@ async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_other_events_ar
     deposits(&bench).await;
     let fails = Fails::default();
     fails.spins.store(true, Ordering::SeqCst);
-    let counts = bench.count(&fails);
+    let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let letters = counts.dead_letters().await;
     assert_eq!(bench.counted().await["bob"].cents, [101, 113, 102, 103]);
@@ -178,7 +179,7 @@ async fn an_erased_event_is_not_mistaken_for_the_one_after_it() {
     deposits(&bench).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = bench.count(&fails);
+    let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     // The parked event is discarded, and no other event in its place.
     let change = StreamChange::TruncateBefore(StreamVersion::new(4));
@@ -188,7 +189,7 @@ async fn an_erased_event_is_not_mistaken_for_the_one_after_it() {
 
     let bench = Bench::new();
     deposits(&bench).await;
-    let counts = bench.count(&fails);
+    let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let change = StreamChange::Delete(ExpectedVersion::Any);
     bench.kernel.events().change(&ada(), change).await.unwrap();
@@ -205,8 +206,11 @@ async fn a_consumer_that_waits_before_a_retry_takes_orders() {
     let mut options = options();
     options.failure = options.failure.with_pause(LONG, LONG);
     let target = Documents::new(&bench.kernel);
-    let counts =
-        bench.consumers.start_projection(Counts(fails.clone()), target, options.clone()).unwrap();
+    let counts = bench
+        .consumers
+        .start_projection(Counts(fails.clone()), target, options.clone())
+        .await
+        .unwrap();
     let mut health = counts.watch();
     health.wait_for(|it| matches!(it.state, ConsumerState::Retrying { .. })).await.unwrap();
     // The effects before it can be read, and no half of the failed one.
@@ -216,7 +220,7 @@ async fn a_consumer_that_waits_before_a_retry_takes_orders() {
     assert_eq!(counts.stop().await, StopReason::Asked);
     // The half was not stored either.
     fails.errs.store(false, Ordering::SeqCst);
-    let counts = bench.again().count(&fails);
+    let counts = bench.again().count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(bench.counted().await, bench.fold().await);
 }
@@ -229,7 +233,7 @@ async fn documents_that_cannot_be_reached_park_nothing() {
     let kernel = Kernel::new(store, documents.clone()).with_tag_key(TagKey::new([1; 32]));
     let bench = Bench::on(kernel);
     bench.open("ada").await;
-    let counts = bench.count(&Fails::default());
+    let counts = bench.count(&Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     for _ in 0..20 {
         documents.next_read(Fault::FailBefore);
@@ -243,10 +247,10 @@ async fn documents_that_cannot_be_reached_park_nothing() {
 async fn the_later_of_two_processes_continues_and_the_earlier_is_fenced() {
     let bench = Bench::new();
     bench.open("ada").await;
-    let first = bench.count(&Fails::default());
+    let first = bench.count(&Fails::default()).await;
     first.wait_for(bench.head(), LONG).await.unwrap();
     let other = bench.again();
-    let second = other.count(&Fails::default());
+    let second = other.count(&Fails::default()).await;
     second.wait_for(bench.head(), LONG).await.unwrap();
     for cents in 1..=20 {
         bench.deposit("ada", cents).await;
@@ -262,7 +266,7 @@ async fn the_later_of_two_processes_continues_and_the_earlier_is_fenced() {
 async fn a_store_that_is_closed_stops_a_live_consumer() {
     let bench = Bench::new();
     bench.open("ada").await;
-    let counts = bench.count(&Fails::default());
+    let counts = bench.count(&Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     counts.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
     bench.kernel.events().close().await.unwrap();
@@ -282,7 +286,7 @@ async fn a_removal_that_was_interrupted_is_finished_by_the_next_start() {
         deposits(&bench).await;
         let fails = Fails::default();
         fails.errs.store(true, Ordering::SeqCst);
-        let counts = bench.count(&fails);
+        let counts = bench.count(&fails).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         assert_eq!((counts.stop().await, counts.health().parked), (StopReason::Asked, 1));
         for _ in 0..=cut {
@@ -292,7 +296,7 @@ async fn a_removal_that_was_interrupted_is_finished_by_the_next_start() {
         let target = Documents::new(&bench.kernel);
         target.clear(counts.name()).await.unwrap_err();
         fails.errs.store(false, Ordering::SeqCst);
-        let counts = bench.count(&fails);
+        let counts = bench.count(&fails).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         assert_eq!(bench.counted().await, bench.fold().await, "cut off after {cut}");
     }
@@ -302,14 +306,14 @@ async fn a_removal_that_was_interrupted_is_finished_by_the_next_start() {
 async fn a_consumer_whose_read_model_is_removed_while_it_runs_stops() {
     let bench = Bench::new();
     deposits(&bench).await;
-    let counts = bench.count(&Fails::default());
+    let counts = bench.count(&Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     Documents::new(&bench.kernel).clear(counts.name()).await.unwrap();
     let position = bench.deposit("ada", 5).await;
     let told = counts.wait_for(position, LONG).await.unwrap_err();
     assert!(told.to_string().contains("another process"), "{told}");
     assert!(bench.counted().await.is_empty(), "the program that removed it starts it again");
-    let counts = bench.count(&Fails::default());
+    let counts = bench.count(&Fails::default()).await;
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(bench.counted().await, bench.fold().await);
 }

@@ -66,13 +66,14 @@ impl Projection for Defect {
 #[tokio::test]
 async fn a_consumer_whose_target_panics_does_not_stop_quietly() {
     let bench = Bench::new();
-    let defect = bench.consumers.start_projection(Defect, Bomb::default(), options()).unwrap();
+    let defect =
+        bench.consumers.start_projection(Defect, Bomb::default(), options()).await.unwrap();
     bench.open("ada").await;
     let told = defect.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(factum_kernel::sentence(&told).contains("panicked: assertion"), "{told}");
     assert!(matches!(defect.health().state, ConsumerState::Stopped(StopReason::Broken(_))));
     // The name can be used again.
-    bench.consumers.start_projection(Defect, Bomb::default(), options()).unwrap();
+    bench.consumers.start_projection(Defect, Bomb::default(), options()).await.unwrap();
 }
 
 /// A target with one call that never answers, once that is switched on.
@@ -175,7 +176,7 @@ async fn a_target_that_never_answers_shows_in_health_and_the_consumer_can_be_sto
         let silent = Silent { call, ..Silent::default() };
         let is_silent = silent.is_silent.clone();
         is_silent.store(call == "open", Ordering::SeqCst);
-        let quiet = bench.consumers.start_projection(Quiet, silent, options()).unwrap();
+        let quiet = bench.consumers.start_projection(Quiet, silent, options()).await.unwrap();
         bench.open("ada").await;
         if call != "open" {
             quiet.wait_for(bench.head(), LONG).await.unwrap();
@@ -206,7 +207,7 @@ async fn the_lag_of_a_consumer_that_waits_grows_with_time() {
     let bench = Bench::on(kernel.with_tag_key(TagKey::new([1; 32])));
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = bench.count(&fails);
+    let counts = bench.count(&fails).await;
     bench.open("ada").await;
     clock.advance(Duration::from_secs(60));
     let position = bench.deposit("ada", 13).await;
@@ -231,7 +232,10 @@ async fn metrics_show_the_same_as_health() {
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     // A consumer reports to the recorder that is set when it starts.
-    let counts = metrics::with_local_recorder(&recorder, || bench.count(&fails));
+    let counts = {
+        let _recorder = metrics::set_default_local_recorder(&recorder);
+        bench.count(&fails).await
+    };
     bench.open("ada").await;
     bench.deposit("ada", 13).await;
     bench.deposit("ada", 14).await;

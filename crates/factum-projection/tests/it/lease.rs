@@ -35,10 +35,10 @@ fn bench() -> Bench {
     Bench::new().another()
 }
 
-fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
+async fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
     let target = Documents::new(&bench.kernel);
     let counts = bench.consumers.start_projection(Counts(fails.clone()), target, shared_out());
-    counts.unwrap().consumer().clone()
+    counts.await.unwrap().consumer().clone()
 }
 
 async fn deposits(bench: &Bench) {
@@ -61,15 +61,15 @@ async fn programs_share_partitions_and_each_event_takes_effect_once_all_the_whil
     for name in 0..12 {
         one.open(&format!("a{name}")).await;
     }
-    let first = count(&one, &Fails::default());
+    let first = count(&one, &Fails::default()).await;
     deposits(&one).await;
     until(|| async { shares(&[&first]) == [4] }).await;
     let two = one.another();
-    let second = count(&two, &Fails::default());
+    let second = count(&two, &Fails::default()).await;
     deposits(&one).await;
     until(|| async { shares(&[&first, &second]) == [2, 2] }).await;
     let three = one.another();
-    let third = count(&three, &Fails::default());
+    let third = count(&three, &Fails::default()).await;
     until(|| async { shares(&[&first, &second, &third]).iter().sum::<usize>() == 4 }).await;
     until(|| async { shares(&[&first, &second, &third]).iter().all(|it| *it > 0) }).await;
     deposits(&one).await;
@@ -98,14 +98,14 @@ async fn the_partitions_of_a_dead_program_continue_in_a_standby_program() {
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let counts = dead.count(&Fails::default());
+            let counts = dead.count(&Fails::default()).await;
             counts.wait_for(dead.head(), LONG).await.unwrap();
             begun.send(()).unwrap();
             dies.await.unwrap();
         });
     });
     has_begun.await.unwrap();
-    let counts = alive.count(&Fails::default());
+    let counts = alive.count(&Fails::default()).await;
     let mut health = counts.watch();
     health.wait_for(|health| health.state == ConsumerState::StandingBy).await.unwrap();
     alive.deposit("ada", 1).await;
@@ -198,11 +198,12 @@ async fn a_program_that_loses_its_lease_in_a_batch_stores_nothing_of_it() {
     let open = Gate::open();
     let options = || options().with_batch_events_max(100);
     let target = Documents::new(&old.kernel);
-    let loser = old.consumers.start_projection(Slow(gate.clone()), target, options()).unwrap();
+    let loser =
+        old.consumers.start_projection(Slow(gate.clone()), target, options()).await.unwrap();
     until(|| async { gate.is_closed() }).await;
     is_silent.store(true, Ordering::SeqCst);
     let target = Documents::new(&new.kernel);
-    let winner = new.consumers.start_projection(Slow(open), target, options()).unwrap();
+    let winner = new.consumers.start_projection(Slow(open), target, options()).await.unwrap();
     winner.wait_for(new.head(), LONG).await.unwrap();
     assert!(winner.health().handled >= 11, "it did not wait for the other one's batch");
     // The old owner continues with all that it has begun.
@@ -225,11 +226,11 @@ async fn a_program_without_partitions_passes_orders_on() {
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     // Orders are read only from stores with several writing processes, so this one needs a call.
-    let first = one.count(&fails);
+    let first = one.count(&fails).await;
     one.deposit("ada", 13).await;
     first.wait_for(one.head(), LONG).await.unwrap();
     let two = one.another();
-    let second = two.count(&fails);
+    let second = two.count(&fails).await;
     let mut health = second.watch();
     health.wait_for(|health| health.state == ConsumerState::StandingBy).await.unwrap();
     let [letter] = &second.dead_letters().await[..] else { panic!("one is parked") };
@@ -248,7 +249,7 @@ async fn a_consumer_that_is_rewound_by_another_program_continues_from_there() {
     let one = bench();
     one.open("ada").await;
     one.deposit("ada", 1).await;
-    let first = one.count(&Fails::default());
+    let first = one.count(&Fails::default()).await;
     first.wait_for(one.head(), LONG).await.unwrap();
     let handled = first.health().handled;
     let outside = one.another();
@@ -400,7 +401,7 @@ async fn a_store_that_fails_delays_sharing_and_loses_nothing() {
         let programs = [program(seed), program(seed + 10), program(seed + 20)];
         let mut handles = Vec::new();
         for program in &programs {
-            handles.push(count(program, &Fails::default()));
+            handles.push(count(program, &Fails::default()).await);
             deposits(&sound).await;
         }
         let handles: Vec<_> = handles.iter().collect();

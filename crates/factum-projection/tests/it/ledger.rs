@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::bench::{Bench, LONG};
 
-/// A long time, even on a fast clock.
+/// Longer than any wait of a test: three minutes of real time on a [`swift`] clock.
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 /// The pause before an event is retried.
 pub(crate) const PAUSE: Duration = Duration::from_millis(2);

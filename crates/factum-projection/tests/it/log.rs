@@ -43,7 +43,7 @@ async fn parking_retries_and_stops_are_logged() {
     bench.deposit("ada", 13).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = bench.count(&fails);
+    let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert!(lines.has(Level::WARN, &["counts@1", "tries again", "thirteen", "attempts=1"]));
     assert!(lines.has(Level::WARN, &["counts@1", "was parked", "account-ada", "position=2"]));
@@ -51,7 +51,7 @@ async fn parking_retries_and_stops_are_logged() {
     let mut strict = options();
     strict.failure = strict.failure.then_stop();
     let fold = counts_in_memory(&fails).with_options(strict);
-    let counts = bench.consumers.fold(fold).unwrap();
+    let counts = bench.consumers.fold(fold).await.unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(lines.has(Level::ERROR, &["counts-in-memory@1", "has stopped", "thirteen"]));
     let errors = lines.0.lock().unwrap().iter().filter(|(at, _)| *at == Level::ERROR).count();

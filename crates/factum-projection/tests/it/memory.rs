@@ -50,7 +50,7 @@ async fn an_event_that_tears_the_model_is_parked_at_once_and_other_events_are_fo
             _ => (&fails.spins, "not folded within"),
         };
         fails_so.store(true, Ordering::SeqCst);
-        let counts = bench.count_in_memory(&fails);
+        let counts = bench.count_in_memory(&fails).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         is_parked(&counts, 1, error).await;
         let mut expected = bench.fold().await;
@@ -79,7 +79,7 @@ async fn a_release_that_tears_the_model_keeps_earlier_events_and_the_stream_wait
     deposits(&bench).await;
     let fails = Fails::default();
     fails.panics.store(true, Ordering::SeqCst);
-    let counts = bench.count_in_memory(&fails);
+    let counts = bench.count_in_memory(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     bench.deposit("ada", 13).await;
     let position = bench.deposit("ada", 5).await;
@@ -93,7 +93,7 @@ async fn a_release_that_tears_the_model_keeps_earlier_events_and_the_stream_wait
     assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 2, 3, 5]);
     // A released event stays released.
     counts.stop().await;
-    let again = bench.again().count_in_memory(&fails);
+    let again = bench.again().count_in_memory(&fails).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(again.read().await.unwrap()["ada"].cents, [1, 2, 3, 5]);
     assert_eq!(again.health().parked, 0);
@@ -106,7 +106,7 @@ async fn a_paused_model_that_is_torn_is_restored_and_its_release_answered() {
     deposits(&bench).await;
     let fails = Fails::default();
     fails.panics.store(true, Ordering::SeqCst);
-    let counts = bench.count_in_memory(&fails);
+    let counts = bench.count_in_memory(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     counts.pause().await;
     let told = timeout(LONG, counts.retry(&ada())).await.expect("it answers").unwrap_err();
@@ -121,7 +121,7 @@ async fn a_paused_model_that_is_torn_is_restored_and_its_release_answered() {
 async fn an_event_that_cannot_be_decoded_is_parked_and_the_model_is_not_restored() {
     let bench = Bench::new();
     deposits(&bench).await;
-    let counts = bench.count_in_memory(&Fails::default());
+    let counts = bench.count_in_memory(&Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let before = counts.health().handled;
     for payload in ["no", r#"{"cents":7}"#] {
@@ -147,7 +147,7 @@ async fn a_model_that_is_to_stop_at_a_failure_is_read_as_it_was_before() {
     fails.panics.store(true, Ordering::SeqCst);
     let mut strict = options();
     strict.failure = strict.failure.then_stop();
-    let counts = bench.consumers.fold(counts_in_memory(&fails).with_options(strict)).unwrap();
+    let counts = bench.consumers.fold(counts_in_memory(&fails).with_options(strict)).await.unwrap();
     let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(factum_kernel::sentence(&told).contains("thirteen"), "{told}");
     let ConsumerState::Stopped(StopReason::Failed { position, .. }) = counts.health().state else {
@@ -156,7 +156,7 @@ async fn a_model_that_is_to_stop_at_a_failure_is_read_as_it_was_before() {
     assert_eq!(position.value(), 5);
     assert_eq!(counts.read().await.unwrap()["ada"].cents, [1]);
     fails.panics.store(false, Ordering::SeqCst);
-    let counts = bench.count_in_memory(&fails);
+    let counts = bench.count_in_memory(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(*counts.read().await.unwrap(), bench.fold().await);
 }
@@ -168,16 +168,16 @@ async fn a_fold_that_never_ends_keeps_a_stop_no_longer_than_its_time() {
     bench.deposit("ada", 13).await;
     let fails = Fails::default();
     fails.spins.store(true, Ordering::SeqCst);
-    let counts = bench.count_in_memory(&fails);
+    let counts = bench.count_in_memory(&fails).await;
     // Each one costs a thread until it ends.
     let stopped = timeout(LONG, counts.stop()).await;
     let again = bench.again();
-    again.count_in_memory(&fails);
+    again.count_in_memory(&fails).await;
     let closed = timeout(LONG, again.consumers.close()).await;
     fails.spins.store(false, Ordering::SeqCst);
     assert_eq!(stopped.expect("it stops"), StopReason::Asked);
     closed.expect("it closes");
-    let counts = bench.again().count_in_memory(&fails);
+    let counts = bench.again().count_in_memory(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let released = counts.dead_letters().await;
     for letter in &released {
@@ -199,12 +199,12 @@ async fn a_model_knows_its_beginning_after_a_restart() {
         };
         Fold::new("sum", 1, add).with_options(options().from(StartFrom::Now))
     };
-    let first = bench.consumers.fold(sum()).unwrap();
+    let first = bench.consumers.fold(sum()).await.unwrap();
     first.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
     // The process dies, and no event was folded.
     drop(first);
     let position = bench.deposit("ada", 20).await;
-    let again = bench.again().consumers.fold(sum()).unwrap();
+    let again = bench.again().consumers.fold(sum()).await.unwrap();
     again.wait_for(position, LONG).await.unwrap();
     assert_eq!(*again.read().await.unwrap(), 20);
 }
@@ -226,14 +226,14 @@ async fn a_larger_version_begins_where_the_first_one_did_and_keeps_its_snapshot(
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
-    let first = bench.again().consumers.fold(sum(1)).unwrap();
+    let first = bench.again().consumers.fold(sum(1)).await.unwrap();
     first.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
     let position = bench.deposit("ada", 20).await;
     first.wait_for(position, LONG).await.unwrap();
     first.stop().await;
     bench.deposit("ada", 300).await;
     for handled in [2, 0] {
-        let second = bench.again().consumers.fold(sum(2)).unwrap();
+        let second = bench.again().consumers.fold(sum(2)).await.unwrap();
         second.wait_for(bench.head(), LONG).await.unwrap();
         second.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
         assert_eq!((*second.read().await.unwrap(), second.health().handled), (320, handled));
@@ -245,7 +245,7 @@ async fn a_larger_version_begins_where_the_first_one_did_and_keeps_its_snapshot(
 #[tokio::test]
 async fn a_model_that_began_with_an_empty_log_keeps_the_events_before_it_was_torn() {
     let bench = Bench::new();
-    let model = bench.consumers.fold(sum(1)).unwrap();
+    let model = bench.consumers.fold(sum(1)).await.unwrap();
     model.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
     bench.open("ada").await;
     let position = bench.deposit("ada", 7).await;
@@ -259,10 +259,10 @@ async fn a_model_that_began_with_an_empty_log_keeps_the_events_before_it_was_tor
 async fn the_name_of_a_projection_into_documents_is_refused() {
     let bench = Bench::new();
     bench.open("ada").await;
-    bench.count(&Fails::default()).wait_for(bench.head(), LONG).await.unwrap();
+    bench.count(&Fails::default()).await.wait_for(bench.head(), LONG).await.unwrap();
     bench.consumers.close().await;
     let fold = Fold::new("counts", 1, |_: &mut u64, _: AccountEvent, _: &_| {});
-    let model = bench.again().consumers.fold(fold).unwrap();
+    let model = bench.again().consumers.fold(fold).await.unwrap();
     let told = model.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(factum_kernel::sentence(&told).contains("choose another"), "{told}");
     assert!(model.read().await.is_err(), "there is no model");
@@ -273,7 +273,7 @@ async fn the_name_of_a_projection_into_documents_is_refused() {
 async fn a_stream_that_is_not_parked_is_reported_at_once() {
     let bench = Bench::new();
     bench.open("ada").await;
-    let model = bench.count_in_memory(&Fails::default());
+    let model = bench.count_in_memory(&Fails::default()).await;
     model.wait_for(bench.head(), LONG).await.unwrap();
     let told = model.retry(&ada()).await.unwrap_err();
     assert_eq!(told, ReleaseError::NothingParked(ada()));
@@ -288,14 +288,14 @@ async fn an_order_for_an_event_that_is_not_parked_any_more_does_nothing() {
     let fails = Fails::default();
     fails.panics.store(true, Ordering::SeqCst);
     let first = bench.again();
-    let counts = first.count_in_memory(&fails);
+    let counts = first.count_in_memory(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     for _ in 0..2 {
         let name = counts.name().as_str();
         order_release(&bench.kernel, name, &ada(), Release::Discard).await.unwrap();
     }
     first.consumers.close().await;
-    let counts = bench.count_in_memory(&fails);
+    let counts = bench.count_in_memory(&fails).await;
     let mut health = counts.watch();
     health.wait_for(|it| it.parked == 0 && it.position >= bench.head()).await.unwrap();
     assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 2, 3]);

@@ -241,7 +241,7 @@ async fn an_ignored_failure_and_a_late_constraint_are_their_events_fault() {
             bench.deposit("ada", cents).await;
             bench.deposit("bob", 1).await;
         }
-        let counts = model.start(&bench, &Fails::default());
+        let counts = model.start(&bench, &Fails::default()).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         let letters = counts.dead_letters().await;
         assert_eq!(letters.len(), 1);
@@ -261,7 +261,7 @@ async fn a_failure_without_an_event_as_its_cause_is_retried_until_it_succeeds() 
         for cents in [1, cents, 2] {
             bench.deposit("ada", cents).await;
         }
-        let counts = model.start(&bench, &Fails::default());
+        let counts = model.start(&bench, &Fails::default()).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         assert_eq!(counts.health().parked, 0);
         assert_eq!(model.counted().await["ada"].cents, [1, cents, 2]);
@@ -274,7 +274,7 @@ async fn connections_that_are_cut_off_lose_and_double_nothing() {
     let bench = Bench::new();
     let other = PgPool::connect(&url()).await.unwrap();
     bench.open("ada").await;
-    let counts = model.start(&bench, &Fails::default());
+    let counts = model.start(&bench, &Fails::default()).await;
     for cents in 1..=100 {
         let position = bench.deposit("ada", cents).await;
         if cents % 9 == 0 {
@@ -305,9 +305,12 @@ async fn targets_that_start_at_once_make_the_tables_once() {
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
     let many: Vec<_> = (0..8).map(|_| bench.again()).collect();
-    let many: Vec<_> = many.iter().map(|bench| model.start(bench, &Fails::default())).collect();
+    let mut started = Vec::new();
+    for bench in &many {
+        started.push(model.start(bench, &Fails::default()).await);
+    }
     let mut come = 0;
-    for counts in many {
+    for counts in started {
         match counts.wait_for(bench.head(), LONG).await {
             Ok(()) => come += 1,
             Err(_) => assert_eq!(
@@ -348,7 +351,7 @@ async fn a_role_without_the_right_to_make_tables_is_enough() {
     bench.deposit("ada", 1).await;
     bench.deposit("ada", REFUSED).await;
     let projection = model.projection(Fails::default());
-    let counts = bench.consumers.start_projection(projection, target, options()).unwrap();
+    let counts = bench.consumers.start_projection(projection, target, options()).await.unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!((counts.health().parked, &model.counted().await["ada"].cents[..]), (1, &[1][..]));
     bench.consumers.close().await;

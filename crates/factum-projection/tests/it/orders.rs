@@ -35,11 +35,11 @@ impl Projection for Gated {
     }
 }
 
-fn gated(bench: &Bench, gate: &Arc<Semaphore>, fails: &Fails) -> ProjectionHandle<Gated> {
+async fn gated(bench: &Bench, gate: &Arc<Semaphore>, fails: &Fails) -> ProjectionHandle<Gated> {
     let work = Gated(gate.clone(), fails.clone());
     let mut options = options();
     options.failure = options.failure.with_timeout(LONG).with_retries_max(0);
-    bench.consumers.start_projection(work, Documents::new(&bench.kernel), options).unwrap()
+    bench.consumers.start_projection(work, Documents::new(&bench.kernel), options).await.unwrap()
 }
 
 fn ada() -> StreamId {
@@ -56,7 +56,7 @@ async fn a_release_that_a_stop_interrupts_continues_later() {
     let gate = Arc::new(Semaphore::new(1));
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = gated(&bench, &gate, &fails);
+    let counts = gated(&bench, &gate, &fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(counts.health().parked, 1);
     fails.errs.store(false, Ordering::SeqCst);
@@ -76,7 +76,7 @@ async fn a_release_that_a_stop_interrupts_continues_later() {
     assert_eq!(bench.counted().await["ada"].cents, [13, 2]);
 
     gate.add_permits(9);
-    let counts = gated(&bench, &gate, &fails);
+    let counts = gated(&bench, &gate, &fails).await;
     counts.retry(&ada()).await.unwrap();
     let position = bench.deposit("ada", 5).await;
     counts.wait_for(position, LONG).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_paused_consumer_handles_nothing_but_what_it_is_asked_to_release() {
     bench.deposit("ada", 13).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = bench.count(&fails);
+    let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     counts.pause().await;
     counts.watch().wait_for(|it| it.state == ConsumerState::Paused).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_handler_that_hangs_keeps_a_stop_no_longer_than_its_time() {
     fails.hangs.store(true, Ordering::SeqCst);
     for stop in [true, false] {
         let again = bench.again();
-        let counts = again.count(&fails);
+        let counts = again.count(&fails).await;
         if stop {
             assert_eq!(counts.stop().await, StopReason::Asked);
         } else {
@@ -123,7 +123,7 @@ async fn a_handler_that_hangs_keeps_a_stop_no_longer_than_its_time() {
         }
     }
     fails.hangs.store(false, Ordering::SeqCst);
-    let counts = bench.count(&fails);
+    let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(bench.counted().await, bench.fold().await);
 }
@@ -135,8 +135,8 @@ async fn a_consumer_that_the_tail_outruns_misses_nothing() {
     bench.open("ada").await;
     let gate = Arc::new(Semaphore::new(0));
     let fails = Fails::default();
-    let slow = gated(&bench, &gate, &fails);
-    let quick = bench.count_in_memory(&fails);
+    let slow = gated(&bench, &gate, &fails).await;
+    let quick = bench.count_in_memory(&fails).await;
     slow.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
     for cents in 1..=200 {
         let position = bench.deposit("ada", cents).await;

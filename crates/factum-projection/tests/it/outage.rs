@@ -151,7 +151,7 @@ async fn outlasts(away: Away, says: Report) {
         }
         async move { if is_due { say(&accounts, &documents, says).await } else { Ok(()) } }
     });
-    let bonus = bench.consumers.start(bonus.with_options(no_retries())).unwrap();
+    let bonus = bench.consumers.start(bonus.with_options(no_retries())).await.unwrap();
     uses_up_its_attempts(&bonus).await;
     store.come_back();
     bonus.wait_for(position, LONG).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_release_in_an_outage_counts_nothing_against_the_event() {
         }
         async move { if fails { Err("thirteen".into()) } else { Ok(()) } }
     });
-    let mails = bench.consumers.start(mails.with_options(no_retries())).unwrap();
+    let mails = bench.consumers.start(mails.with_options(no_retries())).await.unwrap();
     mails.wait_for(position, LONG).await.unwrap();
     let [before] = &mails.dead_letters().await[..] else { panic!("it is parked") };
     is_away.store(true, Ordering::SeqCst);
@@ -212,7 +212,7 @@ async fn a_consumer_stops_only_on_errors_that_are_known_to_be_permanent() {
             store.documents.next_write(Fault::Refuse(kind));
             store.events.next_read(Fault::Refuse(kind));
         }
-        let counts = bench.count(&Fails::default());
+        let counts = bench.count(&Fails::default()).await;
         counts.wait_for(position, LONG).await.unwrap();
         assert_eq!(bench.counted().await, bench.fold().await, "{kind:?}");
     }
@@ -220,7 +220,7 @@ async fn a_consumer_stops_only_on_errors_that_are_known_to_be_permanent() {
         let store = Faulty::new();
         let bench = store.bench();
         bench.open("ada").await;
-        let counts = bench.count(&Fails::default());
+        let counts = bench.count(&Fails::default()).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         store.documents.next_write(Fault::Refuse(kind));
         bench.deposit("ada", 1).await;
@@ -236,7 +236,7 @@ async fn a_consumer_stops_only_on_errors_that_are_known_to_be_permanent() {
 fn a_process_that_is_killed_in_an_outage_did_not_die_of_the_event() {
     let is_away = Arc::new(AtomicBool::new(true));
     let kernel = Bench::new().kernel;
-    let start = |bench: &Bench| {
+    let start = async |bench: &Bench| {
         let is_away = is_away.clone();
         let mails = Consumer::new("mails", move |_: AccountEvent, _| {
             let is_away = is_away.load(Ordering::SeqCst);
@@ -247,7 +247,7 @@ fn a_process_that_is_killed_in_an_outage_did_not_die_of_the_event() {
                 }
             }
         });
-        bench.consumers.start(mails.with_options(options())).unwrap()
+        bench.consumers.start(mails.with_options(options())).await.unwrap()
     };
     let process = || {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -259,7 +259,7 @@ fn a_process_that_is_killed_in_an_outage_did_not_die_of_the_event() {
         // No consumer is asked to stop.
         let left = dies.block_on(async {
             let bench = Bench::on(kernel.clone());
-            let mails = start(&bench);
+            let mails = start(&bench).await;
             uses_up_its_attempts(&mails).await;
             (bench, mails)
         });
@@ -269,7 +269,7 @@ fn a_process_that_is_killed_in_an_outage_did_not_die_of_the_event() {
     is_away.store(false, Ordering::SeqCst);
     process().block_on(async {
         let bench = Bench::on(kernel.clone());
-        let mails = start(&bench);
+        let mails = start(&bench).await;
         mails.wait_for(bench.head(), LONG).await.unwrap();
         assert_eq!(mails.dead_letters().await, []);
     });

@@ -42,17 +42,17 @@ async fn accounts(bench: &Bench) {
     }
 }
 
-fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
+async fn count(bench: &Bench, fails: &Fails) -> ConsumerHandle {
     let target = Documents::new(&bench.kernel);
     let counts = bench.consumers.start_projection(Counts(fails.clone()), target, shared_out());
-    counts.unwrap().consumer().clone()
+    counts.await.unwrap().consumer().clone()
 }
 
 #[tokio::test]
 async fn every_event_takes_effect_once_and_in_the_order_of_its_stream() {
     let bench = Bench::new();
     accounts(&bench).await;
-    let counts = count(&bench, &Fails::default());
+    let counts = count(&bench, &Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     accounts_go_on(&bench).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
@@ -63,7 +63,7 @@ async fn every_event_takes_effect_once_and_in_the_order_of_its_stream() {
     assert_eq!(parts[3].0.as_str(), "counts@1#3");
     assert_eq!(counts.stop().await, StopReason::Asked);
     // Each partition continues at its checkpoint.
-    let again = count(&bench, &Fails::default());
+    let again = count(&bench, &Fails::default()).await;
     bench.deposit("a1", 7).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(again.health().handled, 1);
@@ -102,7 +102,7 @@ async fn partitions_run_in_parallel_and_a_stream_in_order() {
         }
     };
     let consumer = Consumer::new("all", handler).with_options(shared_out());
-    let all = bench.consumers.start(consumer).unwrap();
+    let all = bench.consumers.start(consumer).await.unwrap();
     let mut here = inside.0.subscribe();
     here.wait_for(|here| here.len() == PARTITIONS).await.unwrap();
     inside.1.send_replace(true);
@@ -116,7 +116,7 @@ async fn a_failure_in_one_partition_delays_no_other() {
     accounts(&bench).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = count(&bench, &fails);
+    let counts = count(&bench, &fails).await;
     for name in ["a1", "a2"] {
         bench.deposit(name, 13).await;
         bench.deposit(name, 14).await;
@@ -145,7 +145,8 @@ async fn a_partition_that_stops_stops_the_consumer_and_its_reason_is_seen() {
     let target = Documents::new(&bench.kernel);
     let failure = FailurePolicy::new().with_retries_max(0).then_stop();
     let options = shared_out().with_failure(failure);
-    let counts = bench.consumers.start_projection(Counts(fails.clone()), target, options).unwrap();
+    let counts =
+        bench.consumers.start_projection(Counts(fails.clone()), target, options).await.unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let position = bench.deposit("a1", 13).await;
     let told = counts.wait_for(position, LONG).await.unwrap_err();
@@ -153,7 +154,7 @@ async fn a_partition_that_stops_stops_the_consumer_and_its_reason_is_seen() {
     let reason = StopReason::Failed { position, error: StopCause::new("thirteen") };
     assert_eq!(counts.health().state, ConsumerState::Stopped(reason));
     fails.errs.store(false, Ordering::SeqCst);
-    let again = count(&bench, &fails);
+    let again = count(&bench, &fails).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(bench.counted().await, bench.fold().await);
 }
@@ -185,7 +186,7 @@ async fn a_document_that_several_partitions_write_loses_nothing() {
     let bench = Bench::new();
     accounts(&bench).await;
     let target = Documents::new(&bench.kernel);
-    let sum = bench.consumers.start_projection(Sum, target, shared_out()).unwrap();
+    let sum = bench.consumers.start_projection(Sum, target, shared_out()).await.unwrap();
     for cents in 1..=20 {
         for name in names() {
             bench.deposit(&name, cents).await;
@@ -229,7 +230,7 @@ async fn writes_of_another_partition_are_seen_by_the_next_batch() {
         bench.open(&name).await;
     }
     let target = Documents::new(&bench.kernel);
-    let titles = bench.consumers.start_projection(Titles, target, shared_out()).unwrap();
+    let titles = bench.consumers.start_projection(Titles, target, shared_out()).await.unwrap();
     for title in 1..=10 {
         let position = bench.deposit("title", title).await;
         titles.wait_for(position, LONG).await.unwrap();
@@ -259,7 +260,7 @@ async fn in_order_by(partitions: Partitions, key: fn(&RecordedEvent) -> String) 
     };
     let options = options().with_partitions(partitions);
     let consumer = Consumer::new("all", handler).with_options(options);
-    let all = bench.consumers.start(consumer).unwrap();
+    let all = bench.consumers.start(consumer).await.unwrap();
     all.wait_for(bench.head(), LONG).await.unwrap();
     let seen = seen.lock().unwrap();
     assert!(seen.values().all(|positions| positions.is_sorted()), "{seen:?}");
@@ -299,17 +300,20 @@ async fn events_of_one_key_are_handled_in_order_whatever_their_stream() {
 async fn another_number_of_partitions_is_refused() {
     let bench = Bench::new();
     accounts(&bench).await;
-    count(&bench, &Fails::default()).stop().await;
+    count(&bench, &Fails::default()).await.stop().await;
     for partitions in [1, 3, PARTITIONS_MAX] {
         let options = options().with_partitions(Partitions::by_stream(partitions));
         let target = Documents::new(&bench.kernel);
-        let counts =
-            bench.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
+        let counts = bench
+            .consumers
+            .start_projection(Counts(Fails::default()), target, options)
+            .await
+            .unwrap();
         let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
         let told = factum_kernel::sentence(&told);
         assert!(told.contains(&format!("partitions={partitions} stored=4")), "{told}");
     }
-    let counts = count(&bench, &Fails::default());
+    let counts = count(&bench, &Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(bench.counted().await, bench.fold().await);
 }
@@ -318,13 +322,14 @@ async fn another_number_of_partitions_is_refused() {
 async fn a_consumer_that_began_without_partitions_is_not_partitioned_later() {
     let bench = Bench::new();
     accounts(&bench).await;
-    let before = bench.count(&Fails::default());
+    let before = bench.count(&Fails::default()).await;
     before.wait_for(bench.head(), LONG).await.unwrap();
     before.stop().await;
     // The stored state from before the number of partitions was stored.
     let layout = KeyRange::prefix("$partitions/");
     bench.kernel.documents().clear(layout).await.unwrap();
-    let told = count(&bench, &Fails::default()).wait_for(bench.head(), LONG).await.unwrap_err();
+    let told =
+        count(&bench, &Fails::default()).await.wait_for(bench.head(), LONG).await.unwrap_err();
     assert!(factum_kernel::sentence(&told).contains("partitions=4 stored=1"), "{told}");
 }
 
@@ -332,7 +337,7 @@ async fn a_consumer_that_began_without_partitions_is_not_partitioned_later() {
 async fn a_model_in_memory_has_no_partitions() {
     let bench = Bench::new();
     let counts = counts_in_memory(&Fails::default()).with_options(shared_out());
-    let told = bench.consumers.fold(counts).unwrap_err();
+    let told = bench.consumers.fold(counts).await.unwrap_err();
     assert!(matches!(told, StartError::OnePartition(_)), "{told}");
 }
 
@@ -381,22 +386,22 @@ async fn all_partitions_are_rewound() {
     let bench = Bench::new();
     accounts(&bench).await;
     let seen: Arc<Mutex<Vec<Position>>> = Arc::default();
-    let start = |from: StartFrom| {
+    let start = async |from: StartFrom| {
         let noted = seen.clone();
         let handler = move |_: AccountEvent, recorded: RecordedEvent| {
             noted.lock().unwrap().push(recorded.position());
             async { Ok::<(), HandleError>(()) }
         };
         let consumer = Consumer::new("all", handler).with_options(shared_out().from(from));
-        bench.consumers.start(consumer).unwrap()
+        bench.consumers.start(consumer).await.unwrap()
     };
-    let all = start(StartFrom::Start);
+    let all = start(StartFrom::Start).await;
     all.wait_for(bench.head(), LONG).await.unwrap();
     all.stop().await;
     seen.lock().unwrap().clear();
     let to = Position::new(100);
     bench.consumers.rewind(all.name(), to).await.unwrap();
-    let again = start(StartFrom::Now);
+    let again = start(StartFrom::Now).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
     let mut seen = seen.lock().unwrap().clone();
     seen.sort_unstable();

@@ -82,19 +82,25 @@ async fn open(store: &str, path: &Path) -> Bench {
     Bench::on(kernel.with_tag_key(TagKey::new([1; 32])))
 }
 
-fn count(bench: &Bench, fails: Fails, is_in_memory: bool) -> ConsumerHandle {
+async fn count(bench: &Bench, fails: Fails, is_in_memory: bool) -> ConsumerHandle {
     let options = options().with_batch_events_max(10);
     if is_in_memory {
         let fold = counts_in_memory(&fails).with_options(options).with_snapshot_events(40);
-        return bench.consumers.fold(fold).unwrap().consumer().clone();
+        return bench.consumers.fold(fold).await.unwrap().consumer().clone();
     }
     let target = factum_projection::Documents::new(&bench.kernel);
-    bench.consumers.start_projection(Counts(fails), target, options).unwrap().consumer().clone()
+    bench
+        .consumers
+        .start_projection(Counts(fails), target, options)
+        .await
+        .unwrap()
+        .consumer()
+        .clone()
 }
 
 /// Appends and projects forever, and prints its position.
 async fn project(bench: Bench, is_in_memory: bool) {
-    let consumer = count(&bench, Fails::default(), is_in_memory);
+    let consumer = count(&bench, Fails::default(), is_in_memory).await;
     let bench = Arc::new(bench);
     for writer in 0..WRITERS {
         let bench = bench.clone();
@@ -145,11 +151,11 @@ fn killed_again_and_again(case: Case) {
         let expected = bench.fold().await;
         assert!(expected.values().map(|count| count.cents.len()).sum::<usize>() >= kills());
         if case.is_in_memory {
-            let handle = bench.count_in_memory(&Fails::default());
+            let handle = bench.count_in_memory(&Fails::default()).await;
             handle.wait_for(bench.head(), LONG).await.unwrap();
             assert_eq!(*handle.read().await.unwrap(), expected);
         } else {
-            let handle = bench.count(&Fails::default());
+            let handle = bench.count(&Fails::default()).await;
             handle.wait_for(bench.head(), LONG).await.unwrap();
             assert_eq!(bench.counted().await, expected);
         }
@@ -177,7 +183,7 @@ fn killed_at_random_moments_a_model_in_memory_counts_each_event_once() {
 async fn suffer(bench: Bench, is_in_memory: bool) {
     let fails = Fails::default();
     fails.aborts.store(true, Ordering::SeqCst);
-    let consumer = count(&bench, fails, is_in_memory);
+    let consumer = count(&bench, fails, is_in_memory).await;
     if consumer.wait_for(bench.head(), LONG).await.is_ok() {
         println!("\nat its end, {} parked", consumer.health().parked);
     }
@@ -218,7 +224,7 @@ fn parks_what_kills(is_in_memory: bool) {
     // The event is handled after its cause of death is removed.
     runtime.block_on(async {
         let bench = open("sqlite", &path).await;
-        let consumer = count(&bench, Fails::default(), is_in_memory);
+        let consumer = count(&bench, Fails::default(), is_in_memory).await;
         consumer.wait_for(bench.head(), LONG).await.unwrap();
         let [letter] = &consumer.dead_letters().await[..] else { panic!("one") };
         assert!(letter.error.contains("the process died"), "{}", letter.error);
@@ -226,7 +232,7 @@ fn parks_what_kills(is_in_memory: bool) {
         consumer.stop().await;
         let expected = bench.fold().await;
         if is_in_memory {
-            let handle = bench.again().count_in_memory(&Fails::default());
+            let handle = bench.again().count_in_memory(&Fails::default()).await;
             handle.wait_for(bench.head(), LONG).await.unwrap();
             assert_eq!(*handle.read().await.unwrap(), expected);
         } else {

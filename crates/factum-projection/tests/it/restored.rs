@@ -117,7 +117,7 @@ impl Bank {
         Self { server, consumers, seen: Arc::default() }
     }
 
-    fn start(&self) -> ConsumerHandle {
+    async fn start(&self) -> ConsumerHandle {
         let seen = self.seen.clone();
         let note = move |event: AccountEvent, _: RecordedEvent| {
             if let AccountEvent::Deposited { cents } = event {
@@ -125,7 +125,7 @@ impl Bank {
             }
             async { Ok::<(), HandleError>(()) }
         };
-        self.consumers.start(Consumer::new("seen", note).with_options(options())).unwrap()
+        self.consumers.start(Consumer::new("seen", note).with_options(options())).await.unwrap()
     }
 
     fn seen(&self) -> String {
@@ -148,7 +148,7 @@ async fn has_diverged(consumer: &ConsumerHandle) {
 #[tokio::test]
 async fn a_consumer_at_the_end_of_a_log_that_was_restored_shorter_stops_and_can_be_rewound() {
     let bank = Bank::with("abcd").await;
-    let consumer = bank.start();
+    let consumer = bank.start().await;
     consumer.wait_for(Position::new(4), LONG).await.unwrap();
     bank.server.restore("ab").await;
     // The third event of another log.
@@ -158,12 +158,12 @@ async fn a_consumer_at_the_end_of_a_log_that_was_restored_shorter_stops_and_can_
     assert!(matches!(told, WaitError::Stopped { reason: StopReason::Diverged(_), .. }), "{told}");
     assert_eq!(bank.seen(), "abcd");
     // After a restart it reports the same again, before it shows any position.
-    has_diverged(&bank.start()).await;
+    has_diverged(&bank.start().await).await;
 
     let beyond = bank.consumers.rewind(consumer.name(), Position::new(9)).await;
     assert!(matches!(beyond, Err(RewindError::Beyond { .. })), "{beyond:?}");
     bank.consumers.rewind(consumer.name(), Position::new(2)).await.unwrap();
-    let consumer = bank.start();
+    let consumer = bank.start().await;
     consumer.wait_for(position, LONG).await.unwrap();
     assert_eq!(bank.seen(), "abcdx");
     let running = bank.consumers.rewind(consumer.name(), Position::new(2)).await;
@@ -175,28 +175,28 @@ async fn a_consumer_at_the_end_of_a_log_that_was_restored_shorter_stops_and_can_
 #[tokio::test]
 async fn a_consumer_notices_a_longer_log_in_place_of_its_own() {
     let bank = Bank::with("abcd").await;
-    let consumer = bank.start();
+    let consumer = bank.start().await;
     consumer.wait_for(Position::new(4), LONG).await.unwrap();
     consumer.stop().await;
     bank.server.restore("abxyz").await;
-    has_diverged(&bank.start()).await;
+    has_diverged(&bank.start().await).await;
     bank.consumers.rewind(consumer.name(), Position::new(2)).await.unwrap();
-    bank.start().wait_for(Position::new(5), LONG).await.unwrap();
+    bank.start().await.wait_for(Position::new(5), LONG).await.unwrap();
     assert_eq!(bank.seen(), "abcdxyz");
 }
 
 #[tokio::test]
 async fn a_model_in_memory_is_made_from_the_start_after_a_rewind() {
     let bank = Bank::with("abcd").await;
-    let start = || bank.consumers.fold(counts_in_memory(&Fails::default())).unwrap();
-    let counts = start();
+    let start = async || bank.consumers.fold(counts_in_memory(&Fails::default())).await.unwrap();
+    let counts = start().await;
     counts.wait_for(Position::new(4), LONG).await.unwrap();
     counts.stop().await;
     bank.server.restore("abx").await;
-    let counts = start();
+    let counts = start().await;
     has_diverged(&counts).await;
     bank.consumers.rewind(counts.name(), Position::new(2)).await.unwrap();
-    let counts = start();
+    let counts = start().await;
     counts.wait_for(Position::new(3), LONG).await.unwrap();
     assert_eq!(counts.read().await.unwrap()["ada"].cents, [0, 1, 23]);
 }

@@ -94,7 +94,7 @@ struct Rough {
 }
 
 impl Rough {
-    fn start(&mut self, name: &str, scope: Scope) {
+    async fn start(&mut self, name: &str, scope: Scope) {
         let recipient = self.history.consumer(name, Delivery::AtLeastOnce, scope.clone(), &[NAME]);
         let history = self.history.clone();
         let note = move |_: AccountEvent, recorded: RecordedEvent| {
@@ -102,7 +102,7 @@ impl Rough {
             async { Ok::<(), HandleError>(()) }
         };
         let consumer = Consumer::new(name, note).with_options(options(scope));
-        self.started.push(self.consumers.start(consumer).unwrap());
+        self.started.push(self.consumers.start(consumer).await.unwrap());
     }
 }
 
@@ -117,20 +117,20 @@ async fn history_is_whole(events: Arc<dyn EventStore>, documents: Arc<dyn Docume
     let mut bench = Rough { history: history.clone(), consumers, started: Vec::new() };
     let even = Query::tag(Tag::new("parity", "even").unwrap());
     let one = StreamId::new("account", "account-4").unwrap();
-    bench.start("all", Scope::Log);
-    bench.start("all-too", Scope::Log);
-    bench.start("accounts", Scope::Category(Category::new("account").unwrap()));
-    bench.start("even", Scope::Query(even));
-    bench.start("one", Scope::Stream(one));
+    bench.start("all", Scope::Log).await;
+    bench.start("all-too", Scope::Log).await;
+    bench.start("accounts", Scope::Category(Category::new("account").unwrap())).await;
+    bench.start("even", Scope::Query(even)).await;
+    bench.start("one", Scope::Stream(one)).await;
     let options = options(Scope::Log);
     let target = Documents::new(&kernel);
     let documented =
-        bench.consumers.start_projection(InDocuments, target, options.clone()).unwrap();
+        bench.consumers.start_projection(InDocuments, target, options.clone()).await.unwrap();
     let remember = |model: &mut Model, _: AccountEvent, recorded: &RecordedEvent| {
         model.entry(recorded.stream().key().to_owned()).or_default().push(recorded.position());
     };
     let remembered = Fold::new("rough-in-memory", 1, remember).with_snapshot_events(100);
-    let remembered = bench.consumers.fold(remembered.with_options(options)).unwrap();
+    let remembered = bench.consumers.fold(remembered.with_options(options)).await.unwrap();
     bench.started.extend([documented.consumer().clone(), remembered.consumer().clone()]);
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
@@ -201,7 +201,7 @@ async fn a_consumer_reaches_each_position_on_a_log_that_fails_at_every_third_rea
         async { Ok::<(), HandleError>(()) }
     };
     let consumer = Consumer::new("all", note).with_options(options(Scope::Log));
-    let consumer = consumers.start(consumer).unwrap();
+    let consumer = consumers.start(consumer).await.unwrap();
     for n in 0..40 {
         append(&*store, 0, n).await;
         let head = *store.head().borrow();

@@ -32,7 +32,7 @@ fn consumers_say_that_their_runtime_has_ended_and_start_again_on_another() {
         let first = runtime();
         let counts = first.block_on(async {
             bench.open("ada").await;
-            let counts = bench.count(&Fails::default());
+            let counts = bench.count(&Fails::default()).await;
             counts.wait_for(bench.head(), LONG).await.unwrap();
             counts
         });
@@ -42,7 +42,7 @@ fn consumers_say_that_their_runtime_has_ended_and_start_again_on_another() {
             let head = bench.deposit("ada", 1).await;
             let told = timeout(LONG, counts.wait_for(head, LONG * 100)).await.unwrap();
             assert!(matches!(told, Err(WaitError::Stopped { .. })), "{told:?}");
-            bench.count(&Fails::default()).wait_for(head, LONG).await.unwrap();
+            bench.count(&Fails::default()).await.wait_for(head, LONG).await.unwrap();
             assert_eq!(bench.counted().await, bench.fold().await);
             timeout(LONG, bench.consumers.close()).await.expect("it closes");
             assert_eq!(stored(&bench, "$lease/").await, []);
@@ -56,15 +56,12 @@ fn a_consumer_that_an_ended_runtime_refuses_has_stopped_and_starts_on_another() 
         let ended = runtime();
         let handle = ended.handle().clone();
         drop(ended);
-        let counts = {
-            let _entered = handle.enter();
-            bench.count(&Fails::default())
-        };
+        let counts = handle.block_on(bench.count(&Fails::default()));
         has_lost_its_runtime(counts.consumer());
         runtime().block_on(async {
             timeout(LONG, counts.consumer().stop()).await.expect("it has stopped");
             bench.open("ada").await;
-            bench.count(&Fails::default()).wait_for(bench.head(), LONG).await.unwrap();
+            bench.count(&Fails::default()).await.wait_for(bench.head(), LONG).await.unwrap();
             timeout(LONG, bench.consumers.close()).await.expect("it closes");
         });
     }
@@ -78,11 +75,11 @@ fn a_member_lives_on_when_the_runtime_of_its_first_consumer_has_ended() {
     first.block_on(async {
         bench.open("ada").await;
         let other = factum_consumer::Consumer::new("first", |_: AccountEvent, _| async { Ok(()) });
-        let other = bench.consumers.start(other).unwrap();
+        let other = bench.consumers.start(other).await.unwrap();
         other.wait_for(bench.head(), LONG).await.unwrap();
     });
     let counts = second.block_on(async {
-        let counts = bench.count(&Fails::default());
+        let counts = bench.count(&Fails::default()).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         counts
     });
@@ -165,7 +162,7 @@ fn a_reader_of_a_model_whose_runtime_ends_in_the_middle_of_an_event_gets_an_erro
     let first = first.unwrap();
     let model = first.block_on(async {
         bench.open("ada").await;
-        let model = bench.count_in_memory(&fails);
+        let model = bench.count_in_memory(&fails).await;
         model.wait_for(bench.head(), LONG).await.unwrap();
         fails.spins.store(true, Ordering::SeqCst);
         bench.deposit("ada", 13).await;

@@ -245,12 +245,15 @@ impl World {
         let snapshot_events = 1 + self.chance.below(20) as usize;
         let (handle, model) = if self.is_in_memory {
             let fold = remembered(poisons, process).with_options(options);
-            let model = consumers.fold(fold.with_snapshot_events(snapshot_events)).unwrap();
+            let model = consumers.fold(fold.with_snapshot_events(snapshot_events)).await.unwrap();
             (model.consumer().clone(), Some(model))
         } else {
             let target = Documents::new(&kernel);
             let work = InDocuments(poisons, process);
-            (consumers.start_projection(work, target, options).unwrap().consumer().clone(), None)
+            (
+                consumers.start_projection(work, target, options).await.unwrap().consumer().clone(),
+                None,
+            )
         };
         let watched = handle.clone();
         let log = self.log.clone();
@@ -387,7 +390,7 @@ impl World {
         }
         let kernel = Kernel::new(self.log.clone(), self.log.clone());
         let fold = remembered(self.poisons.clone(), Process::default());
-        let model = Consumers::new(kernel).fold(fold).unwrap();
+        let model = Consumers::new(kernel).fold(fold).await.unwrap();
         let head = *self.log.head().borrow();
         let mut health = model.watch();
         health.wait_for(|health| health.position >= head).await.unwrap();

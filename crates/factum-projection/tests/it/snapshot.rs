@@ -56,7 +56,7 @@ async fn start_version<M: Model>(bench: &Bench, version: u32) -> MemoryModel<M> 
             model.add(cents);
         }
     });
-    let started = bench.again().consumers.fold(deposits.with_options(options())).unwrap();
+    let started = bench.again().consumers.fold(deposits.with_options(options())).await.unwrap();
     started.wait_for(bench.head(), LONG).await.unwrap();
     started
 }
@@ -166,7 +166,7 @@ async fn a_snapshot_that_fails_shows_in_the_health_until_one_is_stored() {
     bench.open("ada").await;
     let sum = Fold::new("sum", 1, |sum: &mut Sum, _: AccountEvent, _| sum.add(1));
     let sum = sum.with_options(options()).with_snapshot_events(1);
-    let sum = bench.consumers.fold(sum).unwrap();
+    let sum = bench.consumers.fold(sum).await.unwrap();
     let fails = |it: &ConsumerHealth| it.snapshot_error.as_deref() == Some("the disk is full");
     let mut health = sum.watch();
     timeout(LONG, health.wait_for(fails)).await.unwrap().unwrap();
@@ -206,7 +206,7 @@ async fn models_of_two_processes_do_not_mix_their_snapshots() {
     let mut counts = Vec::new();
     for _ in 0..2 {
         let fold = counts_in_memory(&Fails::default()).with_snapshot_events(1);
-        counts.push(bench.again().consumers.fold(fold).unwrap());
+        counts.push(bench.again().consumers.fold(fold).await.unwrap());
     }
     for cents in 1..=30 {
         let position = bench.deposit("ada", cents).await;
@@ -217,7 +217,7 @@ async fn models_of_two_processes_do_not_mix_their_snapshots() {
     for counts in counts {
         counts.stop().await;
     }
-    let again = bench.count_in_memory(&Fails::default());
+    let again = bench.count_in_memory(&Fails::default()).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(again.health().handled, 0, "the last snapshot is whole");
     assert_eq!(*again.read().await.unwrap(), bench.fold().await);

@@ -68,9 +68,9 @@ pub(crate) trait ReadModel: Sized {
     /// The address by which another process finds the read model.
     fn address(&self) -> String;
 
-    fn start(&self, bench: &Bench, fails: &Fails) -> ProjectionHandle<Self::Projection> {
+    async fn start(&self, bench: &Bench, fails: &Fails) -> ProjectionHandle<Self::Projection> {
         let projection = self.projection(fails.clone());
-        bench.consumers.start_projection(projection, self.target(), options()).unwrap()
+        bench.consumers.start_projection(projection, self.target(), options()).await.unwrap()
     }
 }
 
@@ -129,7 +129,7 @@ pub(crate) async fn old_and_new_events_are_projected_once(model: impl ReadModel)
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
-    let counts = model.start(&bench, &Fails::default());
+    let counts = model.start(&bench, &Fails::default()).await;
     for cents in 2..=30 {
         let position = bench.deposit("ada", cents).await;
         counts.wait_for(position, LONG).await.unwrap();
@@ -143,7 +143,7 @@ pub(crate) async fn a_stopped_projection_continues_at_its_checkpoint(model: impl
     bench.open("ada").await;
     for round in 1..=5 {
         let again = bench.again();
-        let counts = model.start(&again, &Fails::default());
+        let counts = model.start(&again, &Fails::default()).await;
         let position = bench.deposit("ada", round).await;
         counts.wait_for(position, LONG).await.unwrap();
         assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=round));
@@ -164,7 +164,7 @@ pub(crate) async fn an_event_that_fails_is_parked_with_its_stream_and_other_even
         let fails = Fails::default();
         let how = [&fails.errs, &fails.panics, &fails.hangs][how];
         how.store(true, Ordering::SeqCst);
-        let counts = model.start(&bench, &fails);
+        let counts = model.start(&bench, &fails).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         is_parked(counts.consumer(), error).await;
         let counted = model.counted().await;
@@ -188,12 +188,12 @@ pub(crate) async fn a_parked_event_stays_parked_after_a_restart(model: impl Read
     fails.errs.store(true, Ordering::SeqCst);
     for _ in 0..2 {
         let again = bench.again();
-        let counts = model.start(&again, &fails);
+        let counts = model.start(&again, &fails).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
         is_parked(counts.consumer(), "thirteen").await;
         again.consumers.close().await;
     }
-    let counts = model.start(&bench.again(), &fails);
+    let counts = model.start(&bench.again(), &fails).await;
     counts.discard(&ada()).await.unwrap();
     assert_eq!(model.counted().await["ada"].cents, [1, 2]);
 }
@@ -201,7 +201,7 @@ pub(crate) async fn a_parked_event_stays_parked_after_a_restart(model: impl Read
 pub(crate) async fn a_broken_constraint_is_its_events_fault(model: impl ReadModel) {
     let bench = Bench::new();
     deposits(&bench, [1, REFUSED, 2]).await;
-    let counts = model.start(&bench, &Fails::default());
+    let counts = model.start(&bench, &Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     is_parked(counts.consumer(), "constraint").await;
     let counted = model.counted().await;
@@ -213,7 +213,7 @@ pub(crate) async fn a_handler_that_ends_the_transaction_has_failed(model: impl R
     let bench = Bench::new();
     deposits(&bench, [1]).await;
     bench.deposit("ada", ENDS).await;
-    let counts = model.start(&bench, &Fails::default());
+    let counts = model.start(&bench, &Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     is_parked(counts.consumer(), "ended").await;
     let position = bench.deposit("bob", 102).await;
@@ -242,7 +242,8 @@ pub(crate) async fn whatever_a_handler_does_to_its_transaction_each_event_takes_
         let failure = options.failure.with_retries_max(0).with_timeout(LONG);
         let projection = model.projection(Fails::default());
         let options = options.with_failure(failure);
-        let counts = bench.consumers.start_projection(projection, model.target(), options).unwrap();
+        let counts =
+            bench.consumers.start_projection(projection, model.target(), options).await.unwrap();
         counts.wait_for(bench.head(), LONG).await.unwrap();
         let letters = counts.dead_letters().await;
         let counted = model.counted().await;
@@ -262,9 +263,9 @@ pub(crate) async fn one_of_two_programs_is_fenced(model: impl ReadModel) {
     bench.open("ada").await;
     let one = bench.again();
     let other = bench.again();
-    let first = model.start(&one, &Fails::default());
+    let first = model.start(&one, &Fails::default()).await;
     first.wait_for(bench.head(), LONG).await.unwrap();
-    let second = model.start(&other, &Fails::default());
+    let second = model.start(&other, &Fails::default()).await;
     second.wait_for(bench.head(), LONG).await.unwrap();
     for cents in 1..=20 {
         bench.deposit("ada", cents).await;
@@ -284,7 +285,7 @@ pub(crate) async fn a_cleared_model_is_projected_from_the_start_and_late_writers
     deposits(&bench, [1, 13, 2]).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = model.start(&bench, &fails);
+    let counts = model.start(&bench, &fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     counts.stop().await;
     let name: ConsumerName = counts.name().clone();
@@ -310,7 +311,7 @@ pub(crate) async fn a_cleared_model_is_projected_from_the_start_and_late_writers
         assert!(matches!(told, TargetError::Fenced), "{told}");
     }
     fails.errs.store(false, Ordering::SeqCst);
-    let counts = model.start(&bench.again(), &fails);
+    let counts = model.start(&bench.again(), &fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(model.counted().await["ada"].cents, [1, 13, 2]);
     assert_eq!(counts.health().parked, 0);
@@ -332,8 +333,11 @@ pub(crate) async fn child<M: ReadModel>(model: M, log_path: &str) {
     let bench = log(Path::new(log_path)).await;
     let fails = Fails { tells: true, ..Fails::default() };
     let projection = model.projection(fails);
-    let counts =
-        bench.consumers.start_projection(projection, model.target(), small_batches()).unwrap();
+    let counts = bench
+        .consumers
+        .start_projection(projection, model.target(), small_batches())
+        .await
+        .unwrap();
     let head = bench.head();
     counts.wait_for(head, LONG).await.unwrap();
     bench.consumers.close().await;
@@ -398,7 +402,7 @@ pub(crate) fn nothing_is_lost_or_doubled_by_sigkill<M: ReadModel>(module: &str, 
     assert!(killed >= kills.min(6), "only {killed} kills");
     runtime.block_on(async {
         let bench = log(&path).await;
-        let counts = model.start(&bench, &Fails::default());
+        let counts = model.start(&bench, &Fails::default()).await;
         counts.wait_for(bench.head(), Duration::from_secs(60)).await.unwrap();
         assert_eq!(counts.health().parked, 0);
         let counted = model.counted().await;

@@ -148,7 +148,7 @@ async fn readers_are_not_blocked_by_an_open_batch_and_see_none_of_it() {
     let bench = Bench::new();
     bench.open("ada").await;
     bench.deposit("ada", 1).await;
-    let counts = model.start(&bench, &Fails::default());
+    let counts = model.start(&bench, &Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
     let writer = Connection::open_with_flags(&model.path, flags).unwrap();
@@ -172,8 +172,11 @@ async fn unsynced_batches_are_stored_with_their_progress() {
         let again = bench.again();
         let target = model.target().with_synchronous(SqliteSynchronous::Normal);
         let options = crate::bench::options();
-        let counts =
-            again.consumers.start_projection(Counts(Fails::default()), target, options).unwrap();
+        let counts = again
+            .consumers
+            .start_projection(Counts(Fails::default()), target, options)
+            .await
+            .unwrap();
         let position = bench.deposit("ada", cents).await;
         counts.wait_for(position, LONG).await.unwrap();
         assert_eq!(model.counted().await["ada"].cents, Vec::from_iter(1..=cents));
@@ -192,7 +195,7 @@ async fn nothing_is_written_after_a_handler_has_ended_the_transaction() {
         bench.deposit("ada", cents).await;
         bench.deposit("bob", 3).await;
     }
-    let counts = model.start(&bench, &Fails::default());
+    let counts = model.start(&bench, &Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let counted = model.counted().await;
     assert_eq!((&counted["ada"].cents[..], &counted["bob"].cents[..]), (&[1][..], &[3; 3][..]));

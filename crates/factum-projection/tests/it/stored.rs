@@ -30,8 +30,8 @@ async fn an_order_to_a_consumer_that_does_not_run_is_executed_at_the_next_start(
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let first = bench.again();
-    first.count(&fails).wait_for(bench.head(), LONG).await.unwrap();
-    first.count_in_memory(&fails).wait_for(bench.head(), LONG).await.unwrap();
+    first.count(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
+    first.count_in_memory(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
     first.consumers.close().await;
 
     let documents = &**bench.kernel.documents();
@@ -53,8 +53,8 @@ async fn an_order_to_a_consumer_that_does_not_run_is_executed_at_the_next_start(
 
     fails.errs.store(false, Ordering::SeqCst);
     let position = bench.deposit("ada", 4).await;
-    let counts = bench.count(&fails);
-    let in_memory = bench.count_in_memory(&fails);
+    let counts = bench.count(&fails).await;
+    let in_memory = bench.count_in_memory(&fails).await;
     for consumer in [counts.consumer(), in_memory.consumer()] {
         let mut health = consumer.watch();
         health.wait_for(|it| it.parked == 0 && it.position >= position).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_consumer_notices_an_order_from_another_process_long_before_its_next_l
     deposits(&bench).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = bench.another().count(&fails);
+    let counts = bench.another().count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     fails.errs.store(false, Ordering::SeqCst);
     let mut health = counts.consumer().watch();
@@ -88,7 +88,7 @@ async fn an_order_that_cannot_be_read_is_kept_for_operators() {
     let key = "$consumer/counts@1/order/from-a-newer-program";
     let order = WriteBatch::new().put(key, ExpectedRevision::Absent, "nonsense");
     bench.kernel.documents().write(order).await.unwrap();
-    let counts = bench.count(&Fails::default());
+    let counts = bench.count(&Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     counts.stop().await;
     let [consumer] = &stored_consumers(&**bench.kernel.documents()).await.unwrap()[..] else {
@@ -104,7 +104,7 @@ async fn the_partition_that_has_the_parked_event_gets_the_order() {
     deposits(&bench).await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
-    bench.count(&fails).wait_for(bench.head(), LONG).await.unwrap();
+    bench.count(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
     bench.consumers.close().await;
     let documents = &**bench.kernel.documents();
     let letter = "$consumer/counts@1/letter/account-ada";
@@ -144,14 +144,14 @@ async fn a_retry_that_fails_again_is_done_once() {
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let first = bench.again();
-    first.count(&fails).wait_for(bench.head(), LONG).await.unwrap();
-    first.count_in_memory(&fails).wait_for(bench.head(), LONG).await.unwrap();
+    first.count(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
+    first.count_in_memory(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
     first.consumers.close().await;
     for consumer in ["counts@1", "counts-in-memory@1"] {
         order_release(&bench.kernel, consumer, &ada(), Release::Retry).await.unwrap();
     }
-    let counts = bench.count(&fails);
-    let in_memory = bench.count_in_memory(&fails);
+    let counts = bench.count(&fails).await;
+    let in_memory = bench.count_in_memory(&fails).await;
     let position = bench.deposit("bob", 5).await;
     for consumer in [counts.consumer(), in_memory.consumer()] {
         consumer.wait_for(position, LONG).await.unwrap();

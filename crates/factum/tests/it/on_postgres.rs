@@ -95,7 +95,7 @@ async fn at_rest(url: &str) -> App {
     let stores = Stores { events: store.clone(), documents: store };
     let app = App::builder().open_stores(stores).await.unwrap();
     let handle = async |_: AccountEvent, _: RecordedEvent| Ok(());
-    let mails = app.consumers().start(Consumer::new("mails", handle)).unwrap();
+    let mails = app.consumers().start(Consumer::new("mails", handle)).await.unwrap();
     let owners = |event, recorded: &RecordedEvent, owners: &mut DocumentsTx| match event {
         AccountEvent::Opened { owner, .. } => owners.put(recorded.stream().key(), &owner),
         _ => Ok(()),

@@ -95,7 +95,7 @@ fn no_retries() -> ConsumerOptions {
     ConsumerOptions::new().with_failure(failure)
 }
 
-fn start<F>(
+async fn start<F>(
     app: &App,
     handler: impl Fn(AccountEvent, RecordedEvent) -> F + Send + Sync + 'static,
 ) -> ConsumerHandle
@@ -103,7 +103,7 @@ where
     F: Future<Output = Result<(), HandleError>> + Send + 'static,
 {
     let consumer = Consumer::new("bonus", handler).with_options(no_retries());
-    app.consumers().start(consumer).unwrap()
+    app.consumers().start(consumer).await.unwrap()
 }
 
 /// Waits until the handler has been retrying for a while.
@@ -135,7 +135,8 @@ pub(crate) async fn is_outlasted(
         }
         let app = payer.clone();
         async move { if is_due { pay(&app, way).await } else { Ok(()) } }
-    });
+    })
+    .await;
     is_away_for_long(&bonus).await;
     come_back();
     bonus.wait_for(due, LONG).await.unwrap();
@@ -184,7 +185,8 @@ async fn entities_that_are_shut_down_under_a_consumer_are_no_fault_of_its_events
             own.ask("bonus", BONUS).await.map_err(Unpaid::from)?;
             Ok(())
         }
-    });
+    })
+    .await;
     is_away_for_long(&bonus).await;
     assert_eq!(bonus.dead_letters().await, []);
     app.close().await.unwrap();

@@ -32,7 +32,7 @@ fn deposit() -> AccountCommand {
 }
 
 /// A consumer that handles one event per permit, and counts them.
-fn gated(app: &App, name: &str) -> (ConsumerHandle, Arc<Semaphore>, Arc<AtomicU64>) {
+async fn gated(app: &App, name: &str) -> (ConsumerHandle, Arc<Semaphore>, Arc<AtomicU64>) {
     let gate = Arc::new(Semaphore::new(0));
     let count = Arc::new(AtomicU64::new(0));
     let waits = gate.clone();
@@ -46,14 +46,14 @@ fn gated(app: &App, name: &str) -> (ConsumerHandle, Arc<Semaphore>, Arc<AtomicU6
             Ok::<(), HandleError>(())
         }
     });
-    (app.consumers().start(consumer).unwrap(), gate, count)
+    (app.consumers().start(consumer).await.unwrap(), gate, count)
 }
 
 #[tokio::test]
 async fn the_answer_comes_when_all_that_are_named_have_seen_it() {
     let app = App::open("memory:").await.unwrap();
-    let mails = gated(&app, "mails");
-    let bonus = gated(&app, "bonus");
+    let mails = gated(&app, "mails").await;
+    let bonus = gated(&app, "bonus").await;
     for (key, first, second) in [("ada", &mails, &bonus), ("bob", &bonus, &mails)] {
         let asking = app.command::<Account>(key, open(key)).seen_by("mails").seen_by("bonus");
         let mut asking = asking.within(LONG).into_future();
@@ -83,7 +83,7 @@ async fn the_answer_comes_when_all_that_are_named_have_seen_it() {
 #[tokio::test]
 async fn a_name_that_nobody_has_is_told_before_the_command_is_sent() {
     let app = App::open("memory:").await.unwrap();
-    let (_, mails, _) = gated(&app, "mails");
+    let (_, mails, _) = gated(&app, "mails").await;
     mails.add_permits(9);
     let told = app.command::<Account>("ada", open("ada")).seen_by("mails").seen_by("males").await;
     let Err(SendError::NotSent(WaitError::Unknown(name))) = &told else { panic!("{told:?}") };
@@ -99,7 +99,7 @@ async fn a_name_that_nobody_has_is_told_before_the_command_is_sent() {
 #[tokio::test]
 async fn what_took_effect_and_was_not_seen_is_told_with_its_position() {
     let app = App::open("memory:").await.unwrap();
-    let (_, _gate, _) = gated(&app, "mails");
+    let (_, _gate, _) = gated(&app, "mails").await;
     let told = app.command::<Account>("ada", open("ada")).seen_by("mails").within(SOON).await;
     let Err(SendError::Unseen { position, error: WaitError::Behind { waited, .. } }) = told else {
         panic!("{told:?}")
@@ -109,7 +109,7 @@ async fn what_took_effect_and_was_not_seen_is_told_with_its_position() {
     assert_eq!(app.load::<Account>("ada").await.unwrap().version.value(), 1);
 
     // A stopped consumer ends the wait at once, even if others are still slow.
-    let (other, _, _) = gated(&app, "other");
+    let (other, _, _) = gated(&app, "other").await;
     assert_eq!(other.stop().await, StopReason::Asked);
     let asking = app.command::<Account>("ada", deposit()).seen_by("mails").seen_by("other");
     let told = asking.within(LONG).await.unwrap_err();
@@ -127,7 +127,7 @@ async fn what_took_effect_and_was_not_seen_is_told_with_its_position() {
 #[tokio::test]
 async fn rejections_and_failures_are_those_of_the_entity() {
     let app = App::open("memory:").await.unwrap();
-    let (_, _gate, _) = gated(&app, "mails");
+    let (_, _gate, _) = gated(&app, "mails").await;
     let told = app.command::<Account>("ada", deposit()).seen_by("mails").await.unwrap_err();
     assert!(matches!(told.rejection(), Some(AccountRejection::NotOpen)), "{told}");
     let told = app.command::<Account>("", deposit()).seen_by("mails").await.unwrap_err();
@@ -173,7 +173,7 @@ async fn a_command_that_changes_nothing_is_answered_when_what_it_rests_on_was_se
             Ok(())
         }
     });
-    app.consumers().start(lamps).unwrap();
+    app.consumers().start(lamps).await.unwrap();
     let id = CommandId::derived(b"hall/1");
     let again = || app.command::<Lamp>("hall", ()).seen_by("lamps");
     let first = again().once(id).with_metadata(Metadata::new()).within(SOON).await;

@@ -38,7 +38,7 @@ fn is_customer(event: &AccountEvent, recorded: &RecordedEvent) -> bool {
 }
 
 /// Pays a bonus for each customer once, by an entity.
-fn pay_bonuses(app: &App, begun: watch::Sender<u64>) -> ConsumerHandle {
+async fn pay_bonuses(app: &App, begun: watch::Sender<u64>) -> ConsumerHandle {
     let payer = app.clone();
     let bonus = Consumer::new("bonus", move |event: AccountEvent, recorded: RecordedEvent| {
         let app = payer.clone();
@@ -54,7 +54,7 @@ fn pay_bonuses(app: &App, begun: watch::Sender<u64>) -> ConsumerHandle {
             Ok(())
         }
     });
-    app.consumers().start(bonus.with_options(no_retries())).unwrap()
+    app.consumers().start(bonus.with_options(no_retries())).await.unwrap()
 }
 
 /// Waits until the consumer has stopped, or one of its events has failed.
@@ -99,7 +99,7 @@ async fn be_busy(app: &App) {
 type Letter = oneshot::Sender<()>;
 
 /// Sends letters by a worker, which confirms each.
-fn send_letters(app: &App) -> ConsumerHandle {
+async fn send_letters(app: &App) -> ConsumerHandle {
     let (post, letters) = mpsc::channel::<Letter>(1);
     let letters = Arc::new(Mutex::new(Some(letters)));
     let worker = Worker::new("post", move |cx| {
@@ -125,7 +125,7 @@ fn send_letters(app: &App) -> ConsumerHandle {
             Ok(())
         }
     });
-    app.consumers().start(mails.with_options(no_retries())).unwrap()
+    app.consumers().start(mails.with_options(no_retries())).await.unwrap()
 }
 
 /// Opens accounts until the application has closed, so that there are always events to handle.
@@ -154,7 +154,7 @@ async fn an_application_that_closes_fails_no_event_that_needs_its_entities_or_wo
         }
         linger(&app);
         let (begun, mut seen) = watch::channel(0);
-        let consumers = [pay_bonuses(&app, begun), send_letters(&app)];
+        let consumers = [pay_bonuses(&app, begun).await, send_letters(&app).await];
         be_busy(&app).await;
         let won = win_customers(&app, life);
         seen.wait_for(|begun| *begun >= EVENTS_PER_LIFE).await.unwrap();
@@ -169,7 +169,7 @@ async fn an_application_that_closes_fails_no_event_that_needs_its_entities_or_wo
     }
 
     let app = opened(&path).await;
-    let consumers = [pay_bonuses(&app, watch::channel(0).0), send_letters(&app)];
+    let consumers = [pay_bonuses(&app, watch::channel(0).0).await, send_letters(&app).await];
     let head = *app.kernel().events().head().borrow();
     for consumer in consumers {
         consumer.wait_for(head, LONG).await.unwrap();

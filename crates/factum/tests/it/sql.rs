@@ -23,7 +23,7 @@ async fn an_outage_of_a_database_of_the_handlers_own_is_no_attempt() {
     let pause = Duration::from_millis(1);
     let failure = FailurePolicy::new().with_retries_max(0).with_pause(pause, pause);
     let mails = mails.with_options(ConsumerOptions::new().with_failure(failure));
-    let mails = app.consumers().start(mails).unwrap();
+    let mails = app.consumers().start(mails).await.unwrap();
 
     let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
     let opened = app.command::<Account>("ada", open).await.unwrap().position.unwrap();

@@ -113,7 +113,7 @@ async fn what_clearly_dead_instances_left_is_taken_away_and_nothing_else() {
 }
 
 /// A consumer whose events fail when the test says so.
-fn consumer(app: &App, name: &str, failure: FailurePolicy) -> ConsumerHandle {
+async fn consumer(app: &App, name: &str, failure: FailurePolicy) -> ConsumerHandle {
     let handle = |event: AccountEvent, _: RecordedEvent| async move {
         match event {
             AccountEvent::Deposited { .. } => Err("thirteen".into()),
@@ -121,7 +121,7 @@ fn consumer(app: &App, name: &str, failure: FailurePolicy) -> ConsumerHandle {
         }
     };
     let options = ConsumerOptions::new().with_failure(failure);
-    app.consumers().start(Consumer::new(name, handle).with_options(options)).unwrap()
+    app.consumers().start(Consumer::new(name, handle).with_options(options)).await.unwrap()
 }
 
 #[tokio::test]
@@ -134,10 +134,10 @@ async fn consumers_are_published_with_what_ails_them_those_that_are_ill_in_front
     clock.until_sleeping(1).await;
     assert_eq!(published(&store).await[0].consumers, []);
     let none = FailurePolicy::new().with_retries_max(0);
-    let parks = consumer(&app, "parks", none);
-    let stops = consumer(&app, "stops", none.then_stop());
+    let parks = consumer(&app, "parks", none).await;
+    let stops = consumer(&app, "stops", none.then_stop()).await;
     let well = Consumer::new("a-well", |_: AccountEvent, _: RecordedEvent| async { Ok(()) });
-    let well = app.consumers().start(well).unwrap();
+    let well = app.consumers().start(well).await.unwrap();
     app.command::<Account>("ada", open("ada")).await.unwrap();
     app.command::<Account>("ada", AccountCommand::Deposit { cents: 13 }).await.unwrap();
     for consumer in [&well, &parks] {
@@ -176,7 +176,7 @@ async fn one_that_tries_again_is_published_with_its_attempts_and_how_late_it_is(
     let app = builder.open_stores(stores).await.unwrap();
     clock.until_sleeping(1).await;
     let pause = 100 * EVERY;
-    let mails = consumer(&app, "mails", FailurePolicy::new().with_pause(pause, pause));
+    let mails = consumer(&app, "mails", FailurePolicy::new().with_pause(pause, pause)).await;
     app.command::<Account>("ada", open("ada")).await.unwrap();
     app.command::<Account>("ada", AccountCommand::Deposit { cents: 13 }).await.unwrap();
     let retries =

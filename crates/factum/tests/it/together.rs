@@ -328,7 +328,7 @@ async fn a_decision_that_reads_nothing_of_its_own_takes_effect_once_for_an_id() 
 async fn transactions_and_decisions_are_answered_when_a_reader_has_seen_them() {
     let app = bank().await;
     let count = |count: &mut u64, _: TallyEvent, _: &_| *count += 1;
-    let counted = app.fold(Fold::new("counted", 1, count)).unwrap();
+    let counted = app.fold(Fold::new("counted", 1, count)).await.unwrap();
     let long = Duration::from_secs(60);
     app.decide::<Tally>(Count).seen_by("counted").within(long).await.unwrap();
     assert_eq!(*counted.read().await.unwrap(), 1);

@@ -67,7 +67,7 @@ async fn an_outage_of_a_database_of_the_handlers_own_parks_nothing() {
         });
         let mut options = options();
         options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
-        let mails = bench.consumers.start(mails.with_options(options)).unwrap();
+        let mails = bench.consumers.start(mails.with_options(options)).await.unwrap();
         uses_up_its_attempts(&mails).await;
         instance.lock().unwrap().restart();
         mails.wait_for(position, LONG).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_slow_migration_of_a_table_stops_no_projection_and_parks_nothing() {
         let projection = Counts { fails: Fails::default(), in_the_way: Arc::default() };
         let mut options = options();
         options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
-        let counts = bench.consumers.start_projection(projection, target, options).unwrap();
+        let counts = bench.consumers.start_projection(projection, target, options).await.unwrap();
         counts.wait_for(bench.head(), LONG).await.unwrap();
 
         let mut migration = model.pool.begin().await.unwrap();
@@ -164,7 +164,7 @@ async fn a_session_that_the_server_ends_within_a_batch_is_no_events_fault() {
     let projection = Waits { other: model.pool.clone(), tries: AtomicU32::new(0) };
     let mut options = options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
-    let counts = bench.consumers.start_projection(projection, target, options).unwrap();
+    let counts = bench.consumers.start_projection(projection, target, options).await.unwrap();
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(counts.dead_letters().await, []);
     assert_eq!(model.counted().await["ada"].cents, [1]);
@@ -201,7 +201,7 @@ async fn a_batch_that_takes_too_long_for_its_session_is_made_smaller() {
     let target = limited(&model, ("idle_in_transaction_session_timeout", "1s")).await;
     let mut options = options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
-    let counts = bench.consumers.start_projection(Slow, target, options).unwrap();
+    let counts = bench.consumers.start_projection(Slow, target, options).await.unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(counts.dead_letters().await, []);
 }
@@ -249,7 +249,7 @@ async fn a_database_that_became_a_standby_is_not_taken_for_an_ended_transaction(
     let mut options = self::options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
     let target = limited(&model, ("statement_timeout", "0")).await;
-    let counts = bench.consumers.start_projection(projection, target, options).unwrap();
+    let counts = bench.consumers.start_projection(projection, target, options).await.unwrap();
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(counts.dead_letters().await, []);
     assert_eq!(model.counted().await["ada"].cents, [1]);

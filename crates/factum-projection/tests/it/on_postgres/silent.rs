@@ -143,7 +143,7 @@ async fn a_commit_that_is_not_answered_shows_in_health_and_is_settled_on_another
     let totals = Totals { cuts: Some((3, proxy.clone())), ..Totals::default() };
     let target = target(&model, &pool);
     let options = options(Duration::from_secs(1));
-    let totals = bench.consumers.start_projection(totals, target, options).unwrap();
+    let totals = bench.consumers.start_projection(totals, target, options).await.unwrap();
     for cents in 1..=2 {
         let position = bench.deposit("ada", cents).await;
         totals.wait_for(position, LONG).await.unwrap();
@@ -174,7 +174,8 @@ async fn a_consumer_whose_database_does_not_answer_can_be_stopped() {
     let totals = Totals { cuts: Some((2, proxy.clone())), ..Totals::default() };
     // Longer than the test waits, so that every limit of a statement is longer too.
     let options = options(10 * LONG);
-    let totals = bench.consumers.start_projection(totals, target(&model, &pool), options).unwrap();
+    let totals =
+        bench.consumers.start_projection(totals, target(&model, &pool), options).await.unwrap();
     totals.wait_for(bench.head(), LONG).await.unwrap();
     bench.deposit("ada", 2).await;
     let mut health = totals.watch();
@@ -197,7 +198,7 @@ async fn an_event_during_which_the_database_stopped_answering_has_not_failed() {
     let totals = Totals { cuts, is_stuck: Some(is_stuck.clone()), ..Totals::default() };
     let target = target(&model, &pool);
     let options = options(Duration::from_secs(1));
-    let totals = bench.consumers.start_projection(totals, target, options).unwrap();
+    let totals = bench.consumers.start_projection(totals, target, options).await.unwrap();
     totals.wait_for(bench.head(), LONG).await.unwrap();
     bench.deposit("ada", 1).await;
     is_stuck.notified().await;
@@ -226,7 +227,7 @@ async fn take_over(model: &Model, roles: [Option<&str>; 2]) {
     let first_pool = pool(model, &proxy, roles[0]).await;
     // The server ends its session a second after twice this time.
     let first_options = options(Duration::from_secs(if roles[0].is_some() { 2 } else { 300 }));
-    one.consumers.start_projection(first, target(model, &first_pool), first_options).unwrap();
+    one.consumers.start_projection(first, target(model, &first_pool), first_options).await.unwrap();
     tokio::time::timeout(LONG, is_stuck.notified()).await.expect("it handles the event");
     proxy.cut_for_good();
 
@@ -234,7 +235,7 @@ async fn take_over(model: &Model, roles: [Option<&str>; 2]) {
     let target = target(model, &second_pool);
     let second_options = options(Duration::from_secs(2));
     let second =
-        other.consumers.start_projection(Totals::default(), target, second_options).unwrap();
+        other.consumers.start_projection(Totals::default(), target, second_options).await.unwrap();
     second.wait_for(bench.head(), 2 * LONG).await.unwrap();
     let position = bench.deposit("ada", 2).await;
     second.wait_for(position, LONG).await.unwrap();

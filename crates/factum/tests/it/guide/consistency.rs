@@ -49,11 +49,12 @@ async fn an_answer_that_read_models_have_seen() -> Done {
             _ => Ok(()),
         });
     let owners = app.project_fn(owners).await?;
-    let total = app.fold(Fold::new("total", 1, |total: &mut u64, event, _| {
+    let total = Fold::new("total", 1, |total: &mut u64, event, _| {
         if let AccountEvent::Deposited { cents } = event {
             *total += cents;
         }
-    }))?;
+    });
+    let total = app.fold(total).await?;
 
     let opened = app.command::<Account>("a1", open("ada")).seen_by("owners").await?;
     assert_eq!(opened.version.value(), 1);
@@ -96,7 +97,7 @@ async fn a_command_for_each_event_takes_effect_once() -> Done {
             }
         }
     });
-    let bonus = app.consumers().start(bonus)?;
+    let bonus = app.consumers().start(bonus).await?;
 
     let opened = app.command::<Account>("ada", open("ada")).await?;
     let wait = Duration::from_secs(5);

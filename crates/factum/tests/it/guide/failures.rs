@@ -25,7 +25,7 @@ type Done = Result<(), Box<dyn Error>>;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// Deposits of 13 cents fail until the test mends that.
-fn start(
+async fn start(
     app: &App,
     is_mended: &Arc<AtomicBool>,
     options: ConsumerOptions,
@@ -36,7 +36,7 @@ fn start(
         let fails = is_bad && !is_mended.load(Ordering::SeqCst);
         async move { if fails { Err(HandleError::from("thirteen")) } else { Ok(()) } }
     };
-    Ok(app.consumers().start(Consumer::new("mails", handle).with_options(options))?)
+    Ok(app.consumers().start(Consumer::new("mails", handle).with_options(options)).await?)
 }
 
 async fn deposit(app: &App, key: &str, amounts: &[u64]) -> Result<Position, Box<dyn Error>> {
@@ -60,7 +60,7 @@ async fn parking() -> Done {
         .with_timeout(Duration::from_secs(5))
         .with_parked_max(20);
     let options = ConsumerOptions::new().with_failure(failure);
-    let mails = start(&app, &is_mended, options)?;
+    let mails = start(&app, &is_mended, options).await?;
     deposit(&app, "ada", &[13, 14]).await?;
     let last = deposit(&app, "bob", &[15]).await?;
 
@@ -87,7 +87,7 @@ async fn stopping() -> Done {
     let is_mended = Arc::new(AtomicBool::new(false));
     let stops = FailurePolicy::new().with_retries_max(0).then_stop();
     let options = ConsumerOptions::new().with_failure(stops).ignoring_unknown();
-    let mails = start(&app, &is_mended, options.clone())?;
+    let mails = start(&app, &is_mended, options.clone()).await?;
     let last = deposit(&app, "ada", &[13, 14]).await?;
 
     match mails.wait_for(last, WAIT).await {
@@ -100,7 +100,7 @@ async fn stopping() -> Done {
     }
     // After the cause is corrected, it continues where it stopped.
     is_mended.store(true, Ordering::SeqCst);
-    let mails = start(&app, &is_mended, options)?;
+    let mails = start(&app, &is_mended, options).await?;
     mails.wait_for(last, WAIT).await?;
     app.close().await?;
     Ok(())
@@ -111,7 +111,7 @@ async fn ordering_from_elsewhere() -> Done {
     let app = App::open("memory:").await?;
     let is_mended = Arc::new(AtomicBool::new(false));
     let options = ConsumerOptions::new().with_failure(FailurePolicy::new().with_retries_max(0));
-    let mails = start(&app, &is_mended, options.clone())?;
+    let mails = start(&app, &is_mended, options.clone()).await?;
     let last = deposit(&app, "ada", &[13, 14]).await?;
     mails.wait_for(last, WAIT).await?;
     mails.stop().await;
@@ -124,7 +124,7 @@ async fn ordering_from_elsewhere() -> Done {
         }
     }
     // The consumer takes the request when it starts.
-    let mails = start(&app, &is_mended, options)?;
+    let mails = start(&app, &is_mended, options).await?;
     mails.watch().wait_for(|health| health.parked == 0).await?;
     app.close().await?;
     Ok(())

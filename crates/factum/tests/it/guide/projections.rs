@@ -74,11 +74,12 @@ async fn open(app: &App, accounts: &[(&str, u64)]) -> Result<Position, Box<dyn E
 #[tokio::test]
 async fn a_closure_is_enough() -> Done {
     let app = App::open("memory:").await?;
-    let total = app.fold(Fold::new("total", 1, |total: &mut u64, event, _| {
+    let total = Fold::new("total", 1, |total: &mut u64, event, _| {
         if let AccountEvent::Deposited { cents } = event {
             *total += cents;
         }
-    }))?;
+    });
+    let total = app.fold(total).await?;
 
     let deposited = open(&app, &[("ada", 500)]).await?;
     total.wait_for(deposited, Duration::from_secs(5)).await?;
@@ -172,7 +173,7 @@ async fn handling() -> Done {
         Ok(())
     });
     let options = ConsumerOptions::new().from(StartFrom::Now);
-    let welcome = app.consumers().start(welcome.with_options(options))?;
+    let welcome = app.consumers().start(welcome.with_options(options)).await?;
 
     let last = open(&app, &[("ada", 500)]).await?;
     welcome.wait_for(last, WAIT).await?;
