@@ -19,13 +19,10 @@ impl Committer {
         let view = log.view();
         let mut facts = LogFacts::new(&log, &view);
         let before = facts.state(stream)?;
-        let after = changed(&mut facts, (stream, before), change, self.clock.now())?;
+        let after = changed(&mut facts, stream, before, change, self.clock.now())?;
         let is_news = after != before;
         if is_news {
-            self.store_changes(vec![(stream.clone(), after)]).map_err(|e| match e {
-                factum_backend::CommitError::NotStored(error) => AppendError::Store(error),
-                factum_backend::CommitError::Unknown(error) => AppendError::Indeterminate(error),
-            })?;
+            self.store_changes(vec![(stream.clone(), after)])?;
         }
         // If the change is made and only the answer can't be read, the error must not deny the
         // change.

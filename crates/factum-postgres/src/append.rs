@@ -266,10 +266,7 @@ impl Committer {
         for member in pending {
             let outcome = &mut outcomes[member.index];
             if outcome.is_none() {
-                *outcome = Some(Err(match &error {
-                    CommitError::NotStored(error) => AppendError::Store(error.clone()),
-                    CommitError::Unknown(error) => AppendError::Indeterminate(error.clone()),
-                }));
+                *outcome = Some(Err(error.clone().into()));
             }
         }
     }

@@ -92,7 +92,7 @@ pub(crate) async fn write(
 ) -> Result<Revision, WriteError> {
     let columns = Columns::of(batch);
     let rows = pool.ask(&statements.write_documents, &columns.parameters(&lock_ms)).await;
-    written(&rows.map_err(error::write_error)?)
+    written(&rows?)
 }
 
 /// The entries of a write, column by column.

@@ -98,20 +98,6 @@ pub(crate) fn of_read(error: CommitError) -> StoreError {
     }
 }
 
-pub(crate) fn append_error(error: CommitError) -> AppendError {
-    match error {
-        CommitError::NotStored(error) => AppendError::Store(error),
-        CommitError::Unknown(error) => AppendError::Indeterminate(error),
-    }
-}
-
-pub(crate) fn write_error(error: CommitError) -> WriteError {
-    match error {
-        CommitError::NotStored(error) => WriteError::Store(error),
-        CommitError::Unknown(error) => WriteError::Indeterminate(error),
-    }
-}
-
 /// The error for a row whose shape the schema's functions never give.
 pub(crate) fn strange(error: Error) -> StoreError {
     StoreError::corrupt("a function of the log gave a wrong answer, restore it")

@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use crate::{
     append::Committer,
     cache::Cache,
-    error::{Fault, Result, append_error},
+    error::{Fault, Result},
     names::Kind,
     number::{signed, unsigned},
     sql,
@@ -29,10 +29,10 @@ impl Committer {
     ) -> std::result::Result<StreamInfo, AppendError> {
         let now = self.clock.now();
         let done = self.session.transact(|connection, cache| {
-            let done = apply(connection, cache, (stream, change), now)?;
+            let done = apply(connection, cache, stream, change, now)?;
             Ok(if done.is_ok() { End::Commit(done) } else { End::Rollback(done) })
         });
-        done.map_err(append_error)?
+        done?
     }
 }
 
