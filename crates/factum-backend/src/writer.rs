@@ -56,7 +56,7 @@ pub struct Committed {
 }
 
 /// The error of a group that was not stored, or is not known to be. All its members get it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum CommitError {
     /// Nothing was stored.
     NotStored(StoreError),

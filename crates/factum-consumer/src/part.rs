@@ -23,7 +23,7 @@ pub use crate::{
     health::Place,
     pace::{DEATHS_MAX, Pace},
     snapshot::{SnapshotHeader, header_key},
-    source::{Chunk, Reading, Source, is_in_scope, next_parked},
+    source::{Chunk, PageMax, Reading, Source, is_in_scope, next_parked},
     stored::left_orders,
     worker::{ERROR_BYTES_MAX, Ending, ORDERS_EVERY, PANICS_MAX, Patience, next_order, within},
 };

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use factum_backend::CommitError;
-use factum_kernel::{AppendError, StoreError, StoreErrorKind, WriteError};
+use factum_kernel::{StoreError, StoreErrorKind};
 use tokio_postgres::{
     Error,
     error::{DbError, Severity},

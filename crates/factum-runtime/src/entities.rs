@@ -349,10 +349,7 @@ impl<A: Aggregate> Entities<A> {
         let active = self.system.active();
         let mut stats = EntityStats { uptime, active, ..EntityStats::default() };
         for shard in self.system.directory.shards() {
-            let (resident, weight, passivated) = shard.counts();
-            stats.resident += resident;
-            stats.resident_bytes += weight;
-            stats.passivated += passivated;
+            shard.fill(&mut stats);
             let dead = shard.iter().filter(|(_, slot)| slot.cell.quarantine().is_some());
             stats.quarantined += dead.count();
         }

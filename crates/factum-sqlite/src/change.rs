@@ -41,7 +41,8 @@ type Changed = std::result::Result<StreamInfo, AppendError>;
 fn apply(
     connection: &Connection,
     cache: &mut Cache,
-    (stream, change): (&StreamId, StreamChange),
+    stream: &StreamId,
+    change: StreamChange,
     now: Timestamp,
 ) -> Result<Changed> {
     let found = cache.stream(connection, stream)?;

@@ -7,7 +7,7 @@ use factum_consumer::{
     StopReason, TargetError, Then,
     part::{
         Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Names, ORDERS_EVERY, Order, PANICS_MAX, Pace,
-        Patience, Place, Reading, Source, StoredLetter, caught, is_in_scope, next_order,
+        PageMax, Patience, Place, Reading, Source, StoredLetter, caught, is_in_scope, next_order,
         progress::{Mark, Progress},
         within,
     },
@@ -198,7 +198,8 @@ where
         let (model, letters) = model.unwrap_or_default();
         let position = progress.position();
         let from = progress.checkpoint.ok_or(position);
-        let page_max = (self.options.batch_events_max, self.options.batch_bytes_max);
+        let page_max =
+            PageMax { events: self.options.batch_events_max, bytes: self.options.batch_bytes_max };
         let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
         // The checkpoint may be of another log, so it is verified before its position is shown.
         if let Err(error) = source.verify().await {
