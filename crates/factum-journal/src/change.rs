@@ -98,8 +98,8 @@ pub(crate) fn retain(
     Ok(StreamVersion::new(through))
 }
 
-/// The first of these versions of a stream whose event was recorded at or after a time; their end if
-/// there is none. Times never decrease, so a binary search reads few events.
+/// The first of these versions of a stream whose event was recorded at or after a time; their end
+/// if there is none. Times never decrease, so a binary search reads few events.
 fn first_since(
     facts: &LogFacts<'_>,
     stream: &StreamId,

@@ -29,7 +29,8 @@ proptest! {
         items in vec((vec(0..4_usize, 0..3), vec(0..5_u8, 0..3)), 0..4),
         after in 0..14_u64,
     ) {
-        let events: Vec<_> = events.iter().map(|(of_type, labels)| event(*of_type, labels)).collect();
+        let events = events.iter().map(|(of_type, labels)| event(*of_type, labels));
+        let events: Vec<_> = events.collect();
         let query = Query::new(items.iter().map(|(types, labels)| item(types, labels)));
         let mut index = EventIndex::default();
         let places = (1..).map(Position::new).zip(&events);
