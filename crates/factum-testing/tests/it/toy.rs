@@ -310,7 +310,10 @@ impl EventStore for Toy {
         }
         let accepted = match self.flaw {
             Flaw::HalvesCancelled => return self.store_piecewise(batch).await,
-            Flaw::ClosesTooEarly => None,
+            Flaw::ClosesTooEarly => {
+                drop(accepted);
+                None
+            }
             _ => Some(accepted),
         };
         let toy = self.clone();
