@@ -51,7 +51,7 @@ pub(crate) fn run(options: &TestOptions) -> Result<Verdict, Failure> {
         Only::Embedded => server::modules().collect(),
         _ => Vec::new(),
     };
-    let suites = test((&selected, &filter), names, (options.length, &servers))?;
+    let suites = test(&selected, &filter, names, options.length, &servers)?;
     drop(servers);
     let mut left = left.clone();
     for (crates, tests) in filter {
@@ -97,9 +97,11 @@ fn documented(packages: &[Package]) -> HashMap<String, String> {
 /// Runs `cargo test` with these arguments and without these tests. Prints a line for each suite,
 /// and all output of failed ones.
 fn test(
-    (arguments, without): (&[&str], &[Needy]),
+    arguments: &[&str],
+    without: &[Needy],
     names: HashMap<String, String>,
-    (length, servers): (Length, &Servers),
+    length: Length,
+    servers: &Servers,
 ) -> Result<Vec<Suite>, Failure> {
     let start = now();
     // One pipe for both, so that cargo's headings and the tests' results keep their order in time.

@@ -78,7 +78,7 @@ impl<M> Group<M> {
     }
 
     /// The members, in the order of their arrival.
-    pub fn into_members(self) -> Vec<M> {
+    pub(crate) fn into_members(self) -> Vec<M> {
         self.members
     }
 }

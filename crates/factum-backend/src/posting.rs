@@ -40,6 +40,15 @@ pub enum Candidate {
     Paused(u64),
 }
 
+/// A walk through positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walk {
+    /// The position where it begins.
+    pub from: u64,
+    /// The direction that it takes.
+    pub direction: Direction,
+}
+
 /// The positions of the matching events, in one direction.
 #[derive(Debug)]
 pub struct Matches<P> {
@@ -49,7 +58,8 @@ pub struct Matches<P> {
 
 impl<P: Postings> Matches<P> {
     /// The events of one list from a position on; none if there is no list.
-    pub fn of_list(list: Option<P>, (from, direction): (u64, Direction)) -> Self {
+    pub fn of_list(list: Option<P>, walk: Walk) -> Self {
+        let Walk { from, direction } = walk;
         let items = list.map(|list| Item::new(vec![AnyOf::new(vec![list])], from));
         Self { direction, items: items.into_iter().collect() }
     }
@@ -61,9 +71,10 @@ impl<P: Postings> Matches<P> {
     /// Those of `find`.
     pub fn of_query<E>(
         query: &Query,
-        (from, direction): (u64, Direction),
+        walk: Walk,
         mut find: impl FnMut(QueryTerm<'_>) -> Result<Option<P>, E>,
     ) -> Result<Self, E> {
+        let Walk { from, direction } = walk;
         let mut items = Vec::with_capacity(query.items().len());
         for item in query.items() {
             let all = lists_of(item, &mut find)?;

@@ -218,7 +218,7 @@ fn judge<'g>(
     }
     for (first, copy) in copies {
         let first = Position::new(first);
-        if first > Position::ZERO && is_whole(planner, batch.event_count(), (first, &copy))? {
+        if first > Position::ZERO && is_whole(planner, batch.event_count(), first, &copy)? {
             let versions = last_versions(planner, batch, &copy)?;
             let answer = Appended::new(first, versions.into(), copy[0].event.recorded_at);
             return Ok(Finding::Stored(answer.with_events(batch.event_count()).replayed()));
@@ -234,7 +234,8 @@ fn judge<'g>(
 fn is_whole(
     planner: &mut Planner<'_, '_>,
     count: usize,
-    (first, copy): (Position, &[&Trace]),
+    first: Position,
+    copy: &[&Trace],
 ) -> Result<bool, StoreError> {
     let mut is_there = vec![false; count];
     copy.iter().for_each(|trace| is_there[trace.place] = true);

@@ -56,7 +56,7 @@ pub struct Committed {
 }
 
 /// The error of a group that was not stored, or is not known to be. All its members get it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum CommitError {
     /// Nothing was stored.
     NotStored(StoreError),
@@ -70,11 +70,20 @@ impl From<StoreError> for CommitError {
     }
 }
 
-impl CommitError {
-    fn answer(&self) -> AppendError {
-        match self {
-            Self::NotStored(error) => AppendError::Store(error.clone()),
-            Self::Unknown(error) => AppendError::Indeterminate(error.clone()),
+impl From<CommitError> for AppendError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotStored(error) => Self::Store(error),
+            CommitError::Unknown(error) => Self::Indeterminate(error),
+        }
+    }
+}
+
+impl From<CommitError> for WriteError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotStored(error) => Self::Store(error),
+            CommitError::Unknown(error) => Self::Indeterminate(error),
         }
     }
 }
@@ -422,7 +431,7 @@ impl<C: Commit> Loop<C> {
                 self.head.advance(committed.head);
                 committed.outcomes
             }
-            Err(error) => replies.iter().map(|_| Err(error.answer())).collect(),
+            Err(error) => replies.iter().map(|_| Err(error.clone().into())).collect(),
         };
         drop(kept);
         let answers = batches.into_iter().zip(outcomes);

@@ -25,9 +25,9 @@ pub(crate) async fn run(args: &VerifyArgs, out: &mut Output) -> Result<(), Failu
     let (place, folder) = place::journal_at(&args.store)?;
     let store = place.to_string();
     let notes = if args.json { Notes::None } else { out.notes() };
-    let repair = args.repair;
-    let accept_loss = args.accept_loss;
-    let looked = tokio::task::spawn_blocking(move || look(folder, (repair, accept_loss), notes));
+    let loss = if args.accept_loss { Loss::Accepted } else { Loss::Refused };
+    let repair = args.repair.then_some(loss);
+    let looked = tokio::task::spawn_blocking(move || look(folder, repair, notes));
     let outcome = looked.await??;
     let printed = match args.json {
         true => report::print_json(&store, &outcome, out),
@@ -41,17 +41,15 @@ pub(crate) async fn run(args: &VerifyArgs, out: &mut Output) -> Result<(), Failu
     }
 }
 
-fn look(
-    folder: PathBuf,
-    (repair, accept_loss): (bool, bool),
-    notes: Notes,
-) -> Result<Outcome, Failure> {
+/// Verifies a journal, or repairs it with this much loss.
+fn look(folder: PathBuf, repair: Option<Loss>, notes: Notes) -> Result<Outcome, Failure> {
     let progress = Progress::start(notes, "verify", "byte", 0);
     let mut watch = |done, total| progress.reach(done, total);
-    let loss = if accept_loss { Loss::Accepted } else { Loss::Refused };
     let looked = match repair {
-        true => journal::repair(&folder, loss, &mut watch).map(|it| Outcome::Repaired(it.into())),
-        false => journal::verify_watched(&folder, &mut watch).map(Outcome::Verified),
+        Some(loss) => {
+            journal::repair(&folder, loss, &mut watch).map(|it| Outcome::Repaired(it.into()))
+        }
+        None => journal::verify_watched(&folder, &mut watch).map(Outcome::Verified),
     };
     progress.finish();
     Ok(looked?)

@@ -6,7 +6,7 @@ use factum_kernel::{DecodeError, ErrorKind, Event, Position, ReadError, Recorded
 
 use crate::{
     option::{BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, Unknown},
-    source::{Chunk, Reading, Source},
+    source::{Chunk, PageMax, Reading, Source},
     work::{Failure, Names, decode},
 };
 
@@ -73,7 +73,7 @@ impl<E: Event> EventBus<E> {
     /// The events after the log's end as this process knows it now.
     pub(crate) fn new(reading: Reading) -> Self {
         let through = *reading.kernel.events().head().borrow();
-        let page_max = (BATCH_EVENTS_DEFAULT, BATCH_BYTES_DEFAULT);
+        let page_max = PageMax { events: BATCH_EVENTS_DEFAULT, bytes: BATCH_BYTES_DEFAULT };
         let source = Source::new(reading.clone(), Scope::Log, page_max, Err(through));
         let names = Names::new(Unknown::Ignore);
         let decoded = VecDeque::new();

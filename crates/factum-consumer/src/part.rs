@@ -23,7 +23,7 @@ pub use crate::{
     orders::{Order, Orders},
     pace::Pace,
     snapshot::{SnapshotHeader, header_key},
-    source::{Chunk, Reading, Source, next_parked},
+    source::{Chunk, PageMax, Reading, Source, next_parked},
     stored::left_orders,
     supervision::EventLoop,
     worker::{ORDERS_EVERY, Patience},

@@ -34,7 +34,7 @@ pub struct Reading {
 pub struct Source {
     reading: Reading,
     scope: Scope,
-    page_max: (usize, usize),
+    page_max: PageMax,
     /// The position up to which the source has read.
     after: Position,
     /// The last event that the source has read.
@@ -123,13 +123,21 @@ pub async fn next_parked(
     Ok(is_passed.then(|| Chunk::of(page)))
 }
 
+/// The most events and the most bytes of a page.
+#[derive(Debug, Clone, Copy)]
+pub struct PageMax {
+    /// The most events.
+    pub events: usize,
+    /// The most bytes.
+    pub bytes: usize,
+}
+
 impl Source {
-    /// The source of the events of a scope, after a checkpoint or else a position. `page_max` holds
-    /// the most events and the most bytes of a page.
+    /// The source of the events of a scope, after a checkpoint or else a position.
     pub fn new(
         reading: Reading,
         scope: Scope,
-        page_max: (usize, usize),
+        page_max: PageMax,
         from: Result<Checkpoint, Position>,
     ) -> Self {
         let (after, last) = match from {
@@ -239,7 +247,7 @@ impl Source {
             // The events between are known to be outside the scope.
             _ => SubscribeFrom::After(self.after),
         };
-        let (events_max, bytes_max) = self.page_max;
+        let PageMax { events: events_max, bytes: bytes_max } = self.page_max;
         let kernel = self.reading.kernel.clone();
         let kernel = match &self.reading.shared {
             Some(shared) => kernel.with_events(shared.clone()),

@@ -325,12 +325,10 @@ impl Changed {
         for (stream, state) in &changes {
             let before = view.tables.state(&log.cache, stream.as_str())?.bounds;
             let through = state.bounds.erased_through;
-            let range = (
-                stream.as_str(),
-                before.erased_through.value() + 1,
-                through.min(before.version).value(),
-            );
-            containers.extend(replay::erase(&view.tables, &log.cache, &mut erased, range)?);
+            let versions = before.erased_through.value() + 1..=through.min(before.version).value();
+            let erase =
+                replay::erase(&view.tables, &log.cache, &mut erased, stream.as_str(), versions);
+            containers.extend(erase?);
             let group = events.iter().filter(|planned| planned.stream == stream);
             for planned in group.filter(|planned| planned.header.version <= through) {
                 let position = planned.header.position.value();

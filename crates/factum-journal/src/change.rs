@@ -1,5 +1,7 @@
 //! Truncation, deletion and retention.
 
+use std::ops::Range;
+
 use factum_backend::partition_point;
 use factum_kernel::{
     AppendError, Direction, Retention, StoreError, StreamChange, StreamId, StreamInfo,
@@ -19,13 +21,10 @@ impl Committer {
         let view = log.view();
         let mut facts = LogFacts::new(&log, &view);
         let before = facts.state(stream)?;
-        let after = changed(&mut facts, (stream, before), change, self.clock.now())?;
+        let after = changed(&mut facts, stream, before, change, self.clock.now())?;
         let is_news = after != before;
         if is_news {
-            self.store_changes(vec![(stream.clone(), after)]).map_err(|e| match e {
-                factum_backend::CommitError::NotStored(error) => AppendError::Store(error),
-                factum_backend::CommitError::Unknown(error) => AppendError::Indeterminate(error),
-            })?;
+            self.store_changes(vec![(stream.clone(), after)])?;
         }
         // If the change is made and only the answer can't be read, the error must not deny the
         // change.
@@ -38,7 +37,8 @@ impl Committer {
 
 fn changed(
     facts: &mut LogFacts<'_>,
-    (stream, before): (&StreamId, StreamState),
+    stream: &StreamId,
+    before: StreamState,
     change: StreamChange,
     now: Timestamp,
 ) -> Result<StreamState, AppendError> {
@@ -90,7 +90,7 @@ pub(crate) fn retain(
         None => 0,
         Some(age) => {
             let first = state.bounds.erased_through.value() + 1;
-            let kept = (first, (version + 1).max(first));
+            let kept = first..(version + 1).max(first);
             first_since(facts, stream, kept, now.saturating_sub(age))? - 1
         }
     };
@@ -98,16 +98,16 @@ pub(crate) fn retain(
     Ok(StreamVersion::new(through))
 }
 
-/// The first version in `from..to` of a stream whose event was recorded at or after a time; `to` if
-/// there is none. Times never decrease, so a binary search reads few events.
+/// The first of these versions of a stream whose event was recorded at or after a time; their end
+/// if there is none. Times never decrease, so a binary search reads few events.
 fn first_since(
     facts: &LogFacts<'_>,
     stream: &StreamId,
-    (from, to): (u64, u64),
+    versions: Range<u64>,
     time: Timestamp,
 ) -> Result<u64, StoreError> {
     let LogFacts { log, view, .. } = facts;
-    partition_point(from, to, |version| {
+    partition_point(versions.start, versions.end, |version| {
         let tables = &view.tables;
         let forward = Direction::Forward;
         let found = tables.stream_positions(&log.cache, stream.as_str(), version, forward, 1)?;

@@ -148,7 +148,7 @@ impl Documents {
         // All of one moment: what can still change is copied, and the rest never changes.
         let (active, sealed, runs) = {
             let state = self.state();
-            let active = state.active.page(range, *direction, (documents_max, bytes_max));
+            let active = state.active.page(range, *direction, documents_max, bytes_max);
             (active, state.sealed.clone(), state.runs.clone())
         };
         let mut sources: Vec<Source<'_>> = vec![Box::new(active.into_iter().map(Ok))];

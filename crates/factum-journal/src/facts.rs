@@ -1,6 +1,6 @@
 //! The answers of the log to the planning of a group.
 
-use factum_backend::{Facts, FoundEvent, Span};
+use factum_backend::{Facts, FoundEvent, Span, Walk};
 use factum_kernel::{
     AppendCondition, Direction, ErasedRange, EventId, Position, Retention, Scope, StoreError,
     StreamBounds, StreamId, StreamVersion,
@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use crate::{
     log::{Log, Taken, View},
-    read::candidates,
+    read::{CandidateQuery, candidates},
     record::StreamState,
 };
 
@@ -66,9 +66,10 @@ impl Facts for LogFacts<'_> {
             return Ok(None);
         }
         let scope = Scope::Query(condition.fail_if_events_match.clone());
-        let at = (from, Direction::Forward);
+        let walk = Walk { from, direction: Direction::Forward };
+        let query = CandidateQuery { scope: &scope, walk, positions_max: 1 };
         let mut looks = usize::MAX;
-        let found = candidates(self.log, self.view, &scope, at, (1, &mut looks))?;
+        let found = candidates(self.log, self.view, &query, &mut looks)?;
         Ok(found.positions.first().map(|position| Position::new(*position)))
     }
 

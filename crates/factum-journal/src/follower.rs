@@ -119,7 +119,7 @@ impl Bound {
 impl LogFollower {
     pub(crate) fn open(top: Arc<dyn Files>, files: Arc<dyn Files>) -> Result<Self, StoreError> {
         let renewed = lineage::renewed(&*top)?;
-        let (mut view, seen, lineage) = repeated(|| load(&*top, &*files))?;
+        let Loaded { mut view, seen, lineage } = repeated(|| load(&*top, &*files))?;
         view.lineage = renewed.unwrap_or(lineage);
         let log = Arc::new(Log::new(files, lineage, view));
         Ok(Self { log, top, seen: Mutex::new(seen) })
@@ -137,7 +137,8 @@ impl LogFollower {
         if segment != seen.segment || end < seen.end || is_another {
             // Segments were sealed since, and perhaps runs merged. Or the log is another one by
             // now.
-            let (mut view, now, _) = repeated(|| load(&*self.top, &*self.log.files))?;
+            let Loaded { mut view, seen: now, .. } =
+                repeated(|| load(&*self.top, &*self.log.files))?;
             view.lineage = lineage;
             self.log.update(|there| *there = view);
             // Some may have been rewritten, and open old files keep their space on the disk in use.
@@ -200,8 +201,16 @@ fn read_on(log: &Log, from: u32, to: u32) -> Result<u32, StoreError> {
     })
 }
 
+/// Everything that was durable at a moment.
+struct Loaded {
+    view: View,
+    seen: Seen,
+    /// The lineage that the segments name.
+    lineage: Lineage,
+}
+
 /// Loads everything that is durable.
-fn load(top: &dyn Files, files: &dyn Files) -> Result<(View, Seen, Lineage), StoreError> {
+fn load(top: &dyn Files, files: &dyn Files) -> Result<Loaded, StoreError> {
     // The end first, then the files, which hold at least as much.
     let bound = Bound::find(top, files)?;
     let names = list(files)?;
@@ -217,7 +226,7 @@ fn load(top: &dyn Files, files: &dyn Files) -> Result<(View, Seen, Lineage), Sto
     let segment = last.first;
     let end = walked.end;
     let seen = Seen { recorded: bound.recorded, segment, end, next: walked.next };
-    Ok((index.into_view(), seen, lineage))
+    Ok(Loaded { view: index.into_view(), seen, lineage })
 }
 
 /// Repeats a look during which a file was removed: the writer merges runs and removes the old ones.
@@ -283,8 +292,7 @@ fn load_documents(
     let bound = Bound::find(top, &**files)?;
     let folder = Folder::look(&**files, &list(&**files)?, known)?;
     let headers = bound.chain(&**files, folder.firsts.clone())?;
-    let found = (folder, &headers[..]);
-    let (documents, walked) = Documents::load(files.clone(), None, found, bound.end())?;
+    let (documents, walked) = Documents::load(files.clone(), None, folder, &headers, bound.end())?;
     let active = documents.active_segment();
     bound.check(&**files, &active, walked.end)?;
     let segment = active.header.first;

@@ -132,11 +132,11 @@ pub(crate) fn finish(
             "one write to the journal is too large, split it: bytes={bytes} max={FRAME_BYTES_MAX}"
         ))
     })?;
-    fill(out, place, first, (kind, len));
+    fill(out, place, first, kind, len);
     Ok(())
 }
 
-fn fill(out: &mut BytesMut, place: FramePlace, first: u64, (kind, len): (FrameKind, u32)) {
+fn fill(out: &mut BytesMut, place: FramePlace, first: u64, kind: FrameKind, len: u32) {
     // Only one write is in flight, and it is synced before the next: earlier frames are durable.
     let header = FrameHeader { kind, len, first, synced_through: place.offset };
     header.write(place, out);
@@ -155,7 +155,7 @@ pub(crate) fn mark(place: FramePlace, first: u64, kind: FrameKind) -> BytesMut {
         out.put_bytes(0, (end.next_multiple_of(SECTOR) - end) as usize);
     }
     let len = (out.len() - FRAME_HEADER_BYTES) as u32;
-    fill(&mut out, place, first, (kind, len));
+    fill(&mut out, place, first, kind, len);
     out
 }
 

@@ -1,6 +1,6 @@
 //! The index at opening: finds the runs of the sealed segments, and makes the missing ones.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use factum_kernel::{Lineage, StoreError, Timestamp};
 use hashbrown::HashSet;
@@ -134,10 +134,12 @@ impl<'a> Index<'a> {
         active: &SegmentHeader,
     ) -> Result<Option<Run>, StoreError> {
         let fitting = runs_in(names).into_iter().filter(|(from, _)| *from == sealed[0].first);
-        for range in fitting {
-            match Run::open(self.files, &run_name(range.0, range.1)) {
-                Ok(run) if self.is_ours(&run, range, sealed, active) => return Ok(Some(run)),
-                Ok(run) if run.header.lineage == self.lineage && range.1 >= active.first => {
+        for (first, last) in fitting {
+            match Run::open(self.files, &run_name(first, last)) {
+                Ok(run) if self.is_ours(&run, first..=last, sealed, active) => {
+                    return Ok(Some(run));
+                }
+                Ok(run) if run.header.lineage == self.lineage && last >= active.first => {
                     let message = "the journal went on while it was looked at, try again";
                     return Err(StoreError::unavailable(message));
                 }
@@ -151,7 +153,7 @@ impl<'a> Index<'a> {
     fn is_ours(
         &self,
         run: &Run,
-        range: (u64, u64),
+        positions: RangeInclusive<u64>,
         sealed: &[SegmentHeader],
         active: &SegmentHeader,
     ) -> bool {
@@ -159,7 +161,7 @@ impl<'a> Index<'a> {
         let at = sealed.iter().position(|segment| segment.first == header.segment);
         at.is_some_and(|at| {
             header.lineage == self.lineage
-                && (header.first, header.last) == range
+                && (header.first..=header.last) == positions
                 && sealed[at].salt == header.salt
                 && sealed.get(at + 1).unwrap_or(active).first == header.last + 1
         })

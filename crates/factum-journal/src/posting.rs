@@ -1,7 +1,7 @@
 //! Posting lists: the positions at which a part of the index has a term. [`Matches`] intersects and
 //! merges them, so that the events themselves need not be read.
 
-use factum_backend::{Matches, Postings, QueryTerm};
+use factum_backend::{Matches, Postings, QueryTerm, Walk};
 use factum_kernel::{Direction, Scope, StoreError};
 
 use crate::{disk::spend, error, key::Term, run::reader::Chunks};
@@ -55,7 +55,7 @@ pub(crate) fn term_count(scope: &Scope) -> usize {
 pub(crate) fn of_scope<'s>(
     source: &'s dyn TermSource,
     scope: &Scope,
-    at: (u64, Direction),
+    walk: Walk,
 ) -> Result<Matches<List<'s>>, StoreError> {
     let find = |term: QueryTerm<'_>| {
         spend(LOOK_BYTES).map_err(|e| error::disk("looking into the index", "", e))?;
@@ -67,10 +67,12 @@ pub(crate) fn of_scope<'s>(
     };
     match scope {
         Scope::Category(category) => {
-            Ok(Matches::of_list(source.list(Term::Category(category.as_str())), at))
+            Ok(Matches::of_list(source.list(Term::Category(category.as_str())), walk))
         }
-        Scope::Query(query) => Matches::of_query(query, at, find),
-        Scope::Log | Scope::Stream(_) => Ok(Matches::of_list(Some(List::All(source.range())), at)),
+        Scope::Query(query) => Matches::of_query(query, walk, find),
+        Scope::Log | Scope::Stream(_) => {
+            Ok(Matches::of_list(Some(List::All(source.range())), walk))
+        }
     }
 }
 

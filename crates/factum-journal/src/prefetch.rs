@@ -1,12 +1,16 @@
 //! The prefetch of an append: reads the parts of the disk and the index that the writer will need,
 //! before the batch is queued.
 
-use factum_backend::{Looked, Precheck, Prechecks};
+use factum_backend::{Looked, Precheck, Prechecks, Walk};
 use factum_kernel::{
     AppendBatch, AppendCondition, Direction, Position, Scope, StoreError, StreamId,
 };
 
-use crate::{facts::LogFacts, log::Log, read::candidates};
+use crate::{
+    facts::LogFacts,
+    log::Log,
+    read::{CandidateQuery, candidates},
+};
 
 /// The looks into the index in one step of a precheck: a few milliseconds, during which the writer
 /// may wait for the index of the active segment.
@@ -52,8 +56,9 @@ pub(crate) fn precheck(
     let mut looks = STEP_LOOKS;
     precheck.step(batch, Position::new(view.head), |condition, after| {
         let scope = Scope::Query(condition.fail_if_events_match.clone());
-        let at = (after.value().saturating_add(1), Direction::Forward);
-        let found = candidates(log, &view, &scope, at, (1, &mut looks))?;
+        let walk = Walk { from: after.value().saturating_add(1), direction: Direction::Forward };
+        let query = CandidateQuery { scope: &scope, walk, positions_max: 1 };
+        let found = candidates(log, &view, &query, &mut looks)?;
         Ok::<_, StoreError>(match (found.positions.first(), found.through) {
             (Some(position), _) => Looked::Found(Position::new(*position)),
             (None, Some(through)) => Looked::Paused(Position::new(through)),

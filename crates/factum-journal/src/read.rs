@@ -1,6 +1,8 @@
 //! The reading of one page.
 
-use factum_backend::{Candidate, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
+use factum_backend::{
+    Candidate, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, Walk, partition_point,
+};
 use factum_kernel::{
     Direction, Page, Position, ReadFrom, ReadQuery, Scope, StoreError, StreamId, Timestamp,
 };
@@ -56,9 +58,12 @@ impl<'q> Reader<'q> {
         let mut through = None;
         let mut looks = PAGE_SCANNED_MAX;
         while let Some(from) = next {
-            let from = (from, self.direction());
-            let limits = (self.page.room().max(1), &mut looks);
-            let found = candidates(self.log, self.view, &self.query.scope, from, limits)?;
+            let query = CandidateQuery {
+                scope: &self.query.scope,
+                walk: Walk { from, direction: self.direction() },
+                positions_max: self.page.room().max(1),
+            };
+            let found = candidates(self.log, self.view, &query, &mut looks)?;
             if let Some(left_out) = self.push(&found.positions)? {
                 through = Some(step_back(self.direction(), left_out));
                 break;
@@ -234,16 +239,23 @@ fn count_between(first: u64, last: u64) -> usize {
     usize::try_from((last + 1).saturating_sub(first)).unwrap_or(usize::MAX)
 }
 
-/// Up to `limit` positions, none of them erased, that match a scope, from a position on. Each look
-/// into the index takes one of `looks`. When none is left, the search ends, with progress of at
-/// least one position.
+/// A search for the next positions that match a scope.
+pub(crate) struct CandidateQuery<'s> {
+    pub(crate) scope: &'s Scope,
+    pub(crate) walk: Walk,
+    pub(crate) positions_max: usize,
+}
+
+/// The positions of a search, none of them erased. Each look into the index takes one of `looks`.
+/// When none is left, the search ends, with progress of at least one position.
 pub(crate) fn candidates(
     log: &Log,
     view: &View,
-    scope: &Scope,
-    (from, direction): (u64, Direction),
-    (limit, looks): (usize, &mut usize),
+    query: &CandidateQuery<'_>,
+    looks: &mut usize,
 ) -> Result<Candidates, StoreError> {
+    let CandidateQuery { scope, walk, positions_max } = *query;
+    let Walk { from, direction } = walk;
     let mut found = Candidates { positions: Vec::new(), through: None };
     let mut next = from;
     let terms = term_count(scope);
@@ -258,7 +270,7 @@ pub(crate) fn candidates(
             return Ok(Search::Done);
         }
         *looks = looks.saturating_sub(terms);
-        let mut matches = of_scope(source, scope, (next, direction))?;
+        let mut matches = of_scope(source, scope, Walk { from: next, direction })?;
         while let Some(candidate) = matches.seek(next, looks)? {
             let (Candidate::Match(position) | Candidate::Paused(position)) = candidate;
             if is_further(position, view.head, Direction::Forward) {
@@ -271,7 +283,7 @@ pub(crate) fn candidates(
             if !view.erased.contains(position) {
                 found.positions.push(position);
             }
-            if found.positions.len() == limit || *looks == 0 {
+            if found.positions.len() == positions_max || *looks == 0 {
                 found.through = Some(position);
                 return Ok(Search::Done);
             }

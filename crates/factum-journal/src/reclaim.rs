@@ -1,5 +1,7 @@
 //! The reclaim of space: decides which sealed segments are rewritten without their erased events.
 
+use std::ops::RangeInclusive;
+
 use factum_kernel::StoreError;
 use hashbrown::HashMap;
 
@@ -62,9 +64,10 @@ impl Reclaimer {
         &mut self,
         log: &Log,
         view: &View,
-        (first, last): (u64, u64),
+        segment: RangeInclusive<u64>,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<bool, StoreError> {
+        let (first, last) = segment.clone().into_inner();
         let positions = last + 1 - first;
         let erased = view.erased.count(first, last);
         // With fewer erased, it can't be worth it, however much was left out before.
@@ -80,7 +83,7 @@ impl Reclaimer {
         if waits || !is_worth_it(positions, erased, known.held) {
             return Ok(false);
         }
-        let written = rewrite(&*log.files, (first, last), &view.erased, is_stopped);
+        let written = rewrite(&*log.files, segment, &view.erased, is_stopped);
         // A read that has the old file open goes on with it.
         log.forget(first);
         match written {
@@ -112,7 +115,11 @@ fn held(log: &Log, first: u64, positions: u64) -> Result<u64, StoreError> {
 }
 
 /// The first and last positions of the segments that have a run and a position in this container.
-fn segments_of(log: &Log, view: &View, container: u64) -> Result<Vec<(u64, u64)>, StoreError> {
+fn segments_of(
+    log: &Log,
+    view: &View,
+    container: u64,
+) -> Result<Vec<RangeInclusive<u64>>, StoreError> {
     let range = positions_of(container);
     let mut found = Vec::new();
     let mut position = (*range.start()).max(1);
@@ -120,20 +127,20 @@ fn segments_of(log: &Log, view: &View, container: u64) -> Result<Vec<(u64, u64)>
         && let Some(run) = view.tables.run_of(position)
     {
         let segment = segment_at(log, run, position)?;
+        position = segment.end() + 1;
         found.push(segment);
-        position = segment.1 + 1;
     }
     Ok(found)
 }
 
-fn segment_at(log: &Log, run: &Run, position: u64) -> Result<(u64, u64), StoreError> {
+fn segment_at(log: &Log, run: &Run, position: u64) -> Result<RangeInclusive<u64>, StoreError> {
     let first = run
         .at_or_before(&log.cache, &key::names(position))?
         .and_then(|entry| key::segment_of_names(entry.key()))
         .ok_or_else(|| run.damaged(0))?;
     let next = run.at_or_after(&log.cache, &key::names(position + 1))?;
     let next = next.and_then(|entry| key::segment_of_names(entry.key()));
-    Ok((first, next.map_or(run.header.last, |next| next - 1)))
+    Ok(first..=next.map_or(run.header.last, |next| next - 1))
 }
 
 #[cfg(test)]

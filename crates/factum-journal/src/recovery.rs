@@ -90,8 +90,8 @@ pub(crate) fn open_documents(
     check_alone(&*Segment::open(&*files, last)?.file, &segment_name(last))?;
     folder.tidy(&*files, &headers)?;
     let sizes = Some(Sizes { segment_bytes: options.segment_bytes, fanout });
-    let found = (folder, &headers[..]);
-    let (documents, mut replayed) = Documents::load(files.clone(), sizes, found, End::Open)?;
+    let (documents, mut replayed) =
+        Documents::load(files.clone(), sizes, folder, &headers, End::Open)?;
     let active = documents.active_segment();
     let findings = mend(&*files, &active, &replayed)?;
     settle(&*files, &active, &mut replayed)?;

@@ -1,6 +1,6 @@
 //! Replay: from the frames of a segment to its index in memory.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use factum_kernel::{StoreError, StreamVersion, Timestamp};
 
@@ -90,7 +90,7 @@ impl Replay<'_> {
         let state = state.after(&before);
         let from = before.bounds.erased_through.value() + 1;
         let through = state.bounds.erased_through.value();
-        let erased = erase(self.tables, self.cache, &mut self.erased, (stream, from, through))?;
+        let erased = erase(self.tables, self.cache, &mut self.erased, stream, from..=through)?;
         let mut recent = self.tables.active().write();
         recent.erased_containers.extend(erased);
         recent.set_state(stream, state);
@@ -107,10 +107,11 @@ pub(crate) fn erase(
     tables: &Tables,
     cache: &Cache,
     erased: &mut Erased,
-    (stream, from, through): (&str, u64, u64),
+    stream: &str,
+    versions: RangeInclusive<u64>,
 ) -> Result<Vec<u64>, StoreError> {
     let mut containers = Vec::new();
-    let mut version = from;
+    let (mut version, through) = versions.into_inner();
     while version <= through {
         let last = through.min(version.saturating_add(STEP - 1));
         for position in tables.positions_between(cache, stream, version..=last)? {

@@ -2,7 +2,7 @@
 //! that every checksum still matches. The copy is read back and made durable before it takes the
 //! segment's name. After an error or a power cut, the old or the new file is there, whole.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use bytes::BytesMut;
 use factum_kernel::StoreError;
@@ -23,7 +23,7 @@ const WRITE_BYTES: usize = 1 << 20;
 /// The bytes between two syncs, so that a sync of the log does not wait for a long one.
 const SYNC_BYTES: u32 = 4 << 20;
 
-/// Rewrites the segment with these first and last positions without its erased events. Returns the
+/// Rewrites the segment of these positions without its erased events. Returns the
 /// number of events that it holds; `None` if it was stopped.
 ///
 /// # Errors
@@ -31,10 +31,11 @@ const SYNC_BYTES: u32 = 4 << 20;
 /// all the same: it is the old one or the rewritten one.
 pub(crate) fn rewrite(
     files: &dyn Files,
-    (first, last): (u64, u64),
+    positions: RangeInclusive<u64>,
     erased: &Erased,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Option<u32>, StoreError> {
+    let (first, last) = positions.into_inner();
     let segment = Segment::open(files, first)?;
     let next = Segment::open(files, last + 1)?.header;
     let name = segment_name(first);

@@ -182,7 +182,7 @@ impl Run {
             if read == bytes.len() { Ok(bytes) } else { Err(damaged(offset)) }
         };
         let footer = read(footer_at, FOOTER_BYTES as u64)?;
-        let (header, index_at, bloom_at) =
+        let Footer { header, index_at, bloom_at } =
             read_footer(kind, &footer).ok_or_else(|| damaged(footer_at))?;
         if index_at > bloom_at || bloom_at > footer_at {
             return Err(damaged(footer_at));
@@ -362,7 +362,14 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
     (crc32c::crc32c(bytes) == u32_at(crc, 0)).then_some(bytes)
 }
 
-fn read_footer(kind: RunKind, bytes: &[u8]) -> Option<(RunHeader, u64, u64)> {
+/// The footer of a run, and where its other parts begin.
+struct Footer {
+    header: RunHeader,
+    index_at: u64,
+    bloom_at: u64,
+}
+
+fn read_footer(kind: RunKind, bytes: &[u8]) -> Option<Footer> {
     let bytes = checked(bytes).filter(|bytes| bytes[..8] == *kind.magic())?;
     if u32_at(bytes, 8) != FORMAT_VERSION {
         return None;
@@ -376,7 +383,7 @@ fn read_footer(kind: RunKind, bytes: &[u8]) -> Option<(RunHeader, u64, u64)> {
         segment: u64_at(bytes, 48),
         salt: u64_at(bytes, 56),
     };
-    Some((header, u64_at(bytes, 64), u64_at(bytes, 72)))
+    Some(Footer { header, index_at: u64_at(bytes, 64), bloom_at: u64_at(bytes, 72) })
 }
 
 fn read_index(mut bytes: &[u8], end: u64) -> Option<Vec<BlockRef>> {

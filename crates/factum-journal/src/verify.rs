@@ -168,7 +168,7 @@ pub(crate) fn look(
         watch.more(bytes_in(&**files)?);
     }
     let chain = Chain::open(Part::Log, &*folders.log, Start::LOG, is_alone)?;
-    check_log(&chain, is_alone, &mut findings, &mut watch)?;
+    check_log(&chain, &mut findings, &mut watch)?;
     check_folder(&folders.top, &chain, &mut findings)?;
     documents::check(&folders.documents, is_alone, &mut findings, &mut watch)?;
     let events = findings.report.events;
@@ -195,13 +195,12 @@ fn bytes_in(files: &dyn Files) -> Result<u64, StoreError> {
 
 fn check_log(
     chain: &Chain<'_>,
-    is_alone: bool,
     findings: &mut Findings,
     watch: &mut Watch<'_>,
 ) -> Result<(), StoreError> {
     let names = names(chain.files)?;
     let cache = Cache::new();
-    let runs = Runs::open(chain, &names, is_alone, &cache, (findings, watch));
+    let runs = Runs::open(chain, &names, &cache, findings, watch);
     let mut events = Events::new(runs);
     findings.report.segments = chain.segments.len() as u64;
     let checked = chain.check(&mut events, findings, watch);

@@ -366,9 +366,7 @@ impl<A: Aggregate> Draft<A> {
         else {
             return;
         };
-        let at = (last.version, last.position);
-        let identity = (last.id, last.recorded_at);
-        let header = SnapshotHeader::new(lineage, at, identity, now);
+        let header = SnapshotHeader::new(lineage, &last, now);
         tokio::select! {
             biased;
             () = snapshots.save(&self.stream, header, &self.loaded.state) => {}

@@ -103,7 +103,15 @@ pub trait DecisionModel: Default + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ModelDecision<E> {
-    writes: Vec<(String, String, E)>,
+    writes: Vec<ModelWrite<E>>,
+}
+
+/// An event of a decision, and its stream.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelWrite<E> {
+    pub(crate) category: String,
+    pub(crate) key: String,
+    pub(crate) event: E,
 }
 
 impl<E> ModelDecision<E> {
@@ -119,17 +127,17 @@ impl<E> ModelDecision<E> {
 
     /// Adds an event.
     pub fn and(mut self, category: &str, key: &str, event: E) -> Self {
-        self.writes.push((category.into(), key.into(), event));
+        self.writes.push(ModelWrite { category: category.into(), key: key.into(), event });
         self
     }
 
     /// The events, in order.
     pub fn events(&self) -> impl Iterator<Item = &E> {
-        self.writes.iter().map(|(_, _, event)| event)
+        self.writes.iter().map(|write| &write.event)
     }
 
-    /// The writes, in order: category, key, event.
-    pub(crate) fn into_writes(self) -> Vec<(String, String, E)> {
+    /// The writes, in order.
+    pub(crate) fn into_writes(self) -> Vec<ModelWrite<E>> {
         self.writes
     }
 }

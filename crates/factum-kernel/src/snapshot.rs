@@ -24,6 +24,7 @@ use crate::{
     error::{StoreError, WriteError},
     id::EventId,
     position::{Lineage, Position},
+    recorded::EventHeader,
     stream::StreamId,
     time::Timestamp,
     version::StreamVersion,
@@ -96,25 +97,18 @@ pub(crate) struct SnapshotHeader {
 }
 
 impl SnapshotHeader {
-    pub(crate) fn new(
-        lineage: Lineage,
-        (version, position): (StreamVersion, Position),
-        (event_id, recorded_at): (EventId, Timestamp),
-        taken_at: Timestamp,
-    ) -> Self {
-        let state_version = 1;
-        let state_type = Cow::Borrowed("");
-        let is_compressed = false;
+    /// A snapshot after this event.
+    pub(crate) fn new(lineage: Lineage, last: &EventHeader, taken_at: Timestamp) -> Self {
         Self {
-            state_version,
-            state_type,
+            state_version: 1,
+            state_type: Cow::Borrowed(""),
             lineage,
-            version,
-            position,
-            event_id,
-            recorded_at,
+            version: last.version,
+            position: last.position,
+            event_id: last.id,
+            recorded_at: last.recorded_at,
             taken_at,
-            is_compressed,
+            is_compressed: false,
         }
     }
 }

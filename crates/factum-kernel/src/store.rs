@@ -39,6 +39,8 @@ use crate::{
 /// 11. **Unknown outcomes are reported**, as [`AppendError::Indeterminate`].
 /// 12. **Time** never decreases with position.
 /// 13. **Bounded**: every queue, page and batch has a limit.
+///
+/// Outside of a tokio runtime a store works, or refuses every call as `Invalid`.
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Stores a batch whole or not at all.

@@ -5,6 +5,8 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
 
 use std::{
+    iter::StepBy,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -140,8 +142,8 @@ async fn measure_factum(arguments: &Arguments) -> (f64, usize) {
     let begin = Instant::now();
     let clients: Vec<_> = (0..arguments.clients)
         .map(|client| {
-            let place = (client, arguments.clients, arguments.events);
-            tokio::spawn(append_all(store.clone(), place))
+            let own = (client..arguments.events).step_by(arguments.clients);
+            tokio::spawn(append_all(store.clone(), own))
         })
         .collect();
     for client in clients {
@@ -153,8 +155,8 @@ async fn measure_factum(arguments: &Arguments) -> (f64, usize) {
     (rate, (arguments.events / groups.load(Ordering::Relaxed)).max(1))
 }
 
-async fn append_all(store: PostgresStore, (client, clients, events): (usize, usize, usize)) {
-    for n in (client..events).step_by(clients) {
+async fn append_all(store: PostgresStore, events: StepBy<Range<usize>>) {
+    for n in events {
         let name = EventName::from_static(TYPE);
         let event = NewEvent::new(new_id(), name, Content::Cbor, vec![7; PAYLOAD_BYTES]);
         let stream: StreamId = stream_name(n).parse().expect("a valid id");

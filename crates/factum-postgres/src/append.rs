@@ -17,7 +17,7 @@ use crate::{
     known::{Asked, Asking, Known, Missing, Questions, Replies},
     link::get,
     number::{signed, unsigned},
-    round::{Pending, Round},
+    round::{Pending, Round, RoundNumbers},
     seen::Seen,
     session::Session,
     statement::Statements,
@@ -126,7 +126,7 @@ impl Committer {
         let hold_us = i64::try_from(delay).unwrap_or(i64::MAX);
         let now = self.clock.now();
         let known = self.head.position();
-        let rows = match self.store(&round, (now, hold_us)) {
+        let rows = match self.store(&round, now, hold_us) {
             Ok(rows) => rows,
             Err(error) => {
                 // Nothing of the waiting members was sent.
@@ -155,12 +155,17 @@ impl Committer {
     fn store(
         &mut self,
         round: &Round<'_>,
-        (now, hold_us): (Timestamp, i64),
+        now: Timestamp,
+        hold_us: i64,
     ) -> Result<Vec<Row>, CommitError> {
         let seen = self.seen()?;
-        let now = signed(now.as_micros());
-        let known = signed(seen.head.value());
-        let mut parameters = round.parameters((&self.lock_ms, &hold_us, &now, &known));
+        let numbers = RoundNumbers {
+            lock_ms: self.lock_ms,
+            hold_us,
+            now: signed(now.as_micros()),
+            known: signed(seen.head.value()),
+        };
+        let mut parameters = round.parameters(&numbers);
         parameters.push((&seen.server, Type::BYTEA));
         let rows = self.session.ask(&self.statements.append, &parameters)?;
         if rows.is_empty() {
@@ -266,10 +271,7 @@ impl Committer {
         for member in pending {
             let outcome = &mut outcomes[member.index];
             if outcome.is_none() {
-                *outcome = Some(Err(match &error {
-                    CommitError::NotStored(error) => AppendError::Store(error.clone()),
-                    CommitError::Unknown(error) => AppendError::Indeterminate(error.clone()),
-                }));
+                *outcome = Some(Err(error.clone().into()));
             }
         }
     }

@@ -11,7 +11,6 @@ use tokio_postgres::{Row, types::Type};
 use crate::{
     append::Committer,
     documents::no_row,
-    error::append_error,
     link::get,
     number::{signed, unsigned},
     round::expected_number,
@@ -53,7 +52,7 @@ impl Committer {
                 (&keep_age, Type::INT8),
             ],
         );
-        let rows = rows.map_err(append_error)?;
+        let rows = rows?;
         let row = rows.first().ok_or_else(no_row)?;
         let code: i32 = get(row, 0)?;
         let info = info(row, 1)?;

@@ -88,11 +88,12 @@ fn document(row: &Row) -> Result<Document, StoreError> {
 pub(crate) async fn write(
     pool: &Pool,
     statements: &Statements,
-    (batch, lock_ms): (&WriteBatch, i32),
+    batch: &WriteBatch,
+    lock_ms: i32,
 ) -> Result<Revision, WriteError> {
     let columns = Columns::of(batch);
     let rows = pool.ask(&statements.write_documents, &columns.parameters(&lock_ms)).await;
-    written(&rows.map_err(error::write_error)?)
+    written(&rows?)
 }
 
 /// The entries of a write, column by column.
@@ -140,7 +141,8 @@ pub(crate) fn written(rows: &[Row]) -> Result<Revision, WriteError> {
 pub(crate) async fn clear(
     pool: &Pool,
     statements: &Statements,
-    (range, lock_ms): (&KeyRange, i32),
+    range: &KeyRange,
+    lock_ms: i32,
 ) -> Result<(), StoreError> {
     let from = &range.from[..];
     let to = range.to.as_deref();

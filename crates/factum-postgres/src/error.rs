@@ -3,7 +3,7 @@
 use std::fmt;
 
 use factum_backend::CommitError;
-use factum_kernel::{AppendError, StoreError, StoreErrorKind, WriteError};
+use factum_kernel::{StoreError, StoreErrorKind};
 use tokio_postgres::{
     Error,
     error::{DbError, Severity},
@@ -95,20 +95,6 @@ pub(crate) fn outcome(place: &str, error: &Error) -> CommitError {
 pub(crate) fn of_read(error: CommitError) -> StoreError {
     match error {
         CommitError::NotStored(error) | CommitError::Unknown(error) => error,
-    }
-}
-
-pub(crate) fn append_error(error: CommitError) -> AppendError {
-    match error {
-        CommitError::NotStored(error) => AppendError::Store(error),
-        CommitError::Unknown(error) => AppendError::Indeterminate(error),
-    }
-}
-
-pub(crate) fn write_error(error: CommitError) -> WriteError {
-    match error {
-        CommitError::NotStored(error) => WriteError::Store(error),
-        CommitError::Unknown(error) => WriteError::Indeterminate(error),
     }
 }
 

@@ -119,7 +119,7 @@ impl Pool {
         for Idle { link, .. } in gone {
             // A permit is free, except while another caller takes it for a new connection.
             match Arc::clone(&self.0.room).try_acquire_owned() {
-                Ok(room) => self.leave((link, room), Running::GoesOn),
+                Ok(room) => self.leave(link, room, Running::GoesOn),
                 Err(_) if self.is_closed() => {
                     link.runtime().clone().spawn(link.end(Running::GoesOn, CLOSE_MAX));
                 }
@@ -129,7 +129,7 @@ impl Pool {
     }
 
     /// Closes a connection. It counts until it is closed.
-    fn leave(&self, (link, room): (Link, OwnedSemaphorePermit), running: Running) {
+    fn leave(&self, link: Link, room: OwnedSemaphorePermit, running: Running) {
         // By then the server ends its statement, even if it can't be told to.
         let limit = self.0.dialer.statement_timeout().saturating_add(CANCEL_TIMEOUT);
         link.runtime().clone().spawn(async move {
@@ -187,7 +187,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let Some((link, room)) = self.link.take() else { return };
         if link.is_closed() {
-            self.pool.leave((link, room), self.running);
+            self.pool.leave(link, room, self.running);
         } else {
             self.pool.idle().push(Idle { link, looks: 0 });
             drop(room);

@@ -32,6 +32,19 @@ pub(crate) struct Pending {
 const ANY: i64 = -1;
 const EXISTS: i64 = -2;
 
+/// The parameters of one call that are single numbers, in the database's terms.
+#[derive(Debug)]
+pub(crate) struct RoundNumbers {
+    /// The longest wait for the log's lock.
+    pub(crate) lock_ms: i32,
+    /// The delay before the commit, for tests.
+    pub(crate) hold_us: i64,
+    /// The time of the events.
+    pub(crate) now: i64,
+    /// The known head of the log.
+    pub(crate) known: i64,
+}
+
 /// The parameters of one call, column by column. Numbers of streams, members and events count from
 /// 1.
 #[derive(Debug, Default)]
@@ -174,12 +187,12 @@ impl<'g> Round<'g> {
         for write in batch.writes() {
             let stream = self.number(&write.stream);
             for event in &write.events {
-                self.add_event((number, stream), event);
+                self.add_event(number, stream, event);
             }
         }
     }
 
-    fn add_event(&mut self, (member, stream): (i32, i32), event: &'g NewEvent) {
+    fn add_event(&mut self, member: i32, stream: i32, event: &'g NewEvent) {
         let ahead = &mut self.ahead[stream as usize - 1];
         *ahead += 1;
         self.event_ahead.push(*ahead);
@@ -209,15 +222,12 @@ impl<'g> Round<'g> {
     }
 
     /// The parameters of the database's function: the four numbers first, then the columns.
-    pub(crate) fn parameters<'a>(
-        &'a self,
-        (lock_ms, hold_us, now, known): (&'a i32, &'a i64, &'a i64, &'a i64),
-    ) -> Vec<Parameter<'a>> {
+    pub(crate) fn parameters<'a>(&'a self, numbers: &'a RoundNumbers) -> Vec<Parameter<'a>> {
         vec![
-            (lock_ms, Type::INT4),
-            (hold_us, Type::INT8),
-            (now, Type::INT8),
-            (known, Type::INT8),
+            (&numbers.lock_ms, Type::INT4),
+            (&numbers.hold_us, Type::INT8),
+            (&numbers.now, Type::INT8),
+            (&numbers.known, Type::INT8),
             (&self.stream_names, Type::TEXT_ARRAY),
             (&self.repeated, Type::BOOL_ARRAY),
             (&self.since, Type::INT8_ARRAY),

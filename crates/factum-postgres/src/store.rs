@@ -220,11 +220,11 @@ impl DocumentStore for PostgresStore {
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
         self.writer()?;
         self.limits.check_write(&batch)?;
-        documents::write(&self.pool, &self.statements, (&batch, self.lock_ms)).await
+        documents::write(&self.pool, &self.statements, &batch, self.lock_ms).await
     }
 
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
         self.writer()?;
-        documents::clear(&self.pool, &self.statements, (&range, self.lock_ms)).await
+        documents::clear(&self.pool, &self.statements, &range, self.lock_ms).await
     }
 }

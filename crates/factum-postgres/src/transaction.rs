@@ -13,7 +13,7 @@ use crate::{
     known::{Asking, Missing, Questions, Replies},
     link::Parameter,
     number::signed,
-    round::{Pending, Round},
+    round::{Pending, Round, RoundNumbers},
     store::PostgresStore,
     watch::NOTIFY,
 };
@@ -76,8 +76,13 @@ impl PostgresStore {
         let round = Round::gather(&pending);
         // A statement that waits for the lock on a lost connection is never committed. So its
         // repetition can't overtake it, and no known head is needed.
-        let numbers = (signed(now.as_micros()), i64::MAX);
-        let parameters = round.parameters((&self.lock_ms, &0, &numbers.0, &numbers.1));
+        let numbers = RoundNumbers {
+            lock_ms: self.lock_ms,
+            hold_us: 0,
+            now: signed(now.as_micros()),
+            known: i64::MAX,
+        };
+        let parameters = round.parameters(&numbers);
         let rows = ask(transaction, place, &self.statements.append_in, parameters).await?;
         let answer = Answer::read(&rows)?;
         let mut outcomes = [None];

@@ -78,6 +78,15 @@ struct Stored {
     revision: Revision,
 }
 
+/// A document that a batch changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change<'t> {
+    pub(crate) key: &'t str,
+    /// The values before and after the batch; `None` where there is none.
+    pub(crate) before: Option<&'t Bytes>,
+    pub(crate) after: Option<&'t Bytes>,
+}
+
 /// The batch that a projection into [`Documents`] writes to. Reads see the writes of the same
 /// batch.
 #[derive(Debug)]
@@ -179,7 +188,7 @@ impl Target for Documents {
         }
         let mut writes = tx.writes(is_shared);
         if !self.indexes.is_empty() {
-            for (key, before, after) in tx.changed() {
+            for Change { key, before, after } in tx.changed() {
                 writes.extend(self.indexes.writes(consumer, key, before, after)?);
             }
         }
@@ -284,12 +293,12 @@ impl DocumentsTx {
         Ok(true)
     }
 
-    /// The changed documents: key, value before, value after.
-    pub(super) fn changed(&self) -> impl Iterator<Item = (&str, Option<&Bytes>, Option<&Bytes>)> {
+    /// The changed documents.
+    pub(super) fn changed(&self) -> impl Iterator<Item = Change<'_>> {
         let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
         changed.map(|(key, entry)| {
             let before = entry.stored.as_ref().and_then(|stored| stored.value.as_ref());
-            (&key[..], before, entry.value.as_ref())
+            Change { key, before, after: entry.value.as_ref() }
         })
     }
 

@@ -389,7 +389,7 @@ impl PostgresTarget {
             }
         }
         sqlx::query(enter()).bind(name).execute(&mut **tx).await?;
-        ConsumerRows::read(&statements.consumer, (&statements.letters, name), tx).await
+        ConsumerRows::read(&statements.consumer, &statements.letters, name, tx).await
     }
 
     async fn read(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
@@ -402,8 +402,8 @@ impl PostgresTarget {
             }
             let statements = &self.statements;
             let name = consumer.as_str();
-            let letters = (&statements.letters, name);
-            let found = ConsumerRows::read(&statements.consumer_now, letters, &mut tx).await?;
+            let Statements { consumer_now, letters, .. } = &**statements;
+            let found = ConsumerRows::read(consumer_now, letters, name, &mut tx).await?;
             found.map_or_else(|| Ok(Opened::default()), |found| found.opened())
         };
         answered(limits, read).await

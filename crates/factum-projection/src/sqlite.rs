@@ -247,7 +247,7 @@ impl Target for SqliteTarget {
             }
             let mut connection = file::open_writer(&path, synchronous, true)?;
             let build = build.as_ref();
-            let opened = file::make(&mut connection, consumer.as_str(), (setup, build))?;
+            let opened = file::make(&mut connection, consumer.as_str(), setup, build)?;
             build.inspect(|build| build.mark_made());
             transaction::give(&idle, connection);
             Ok(opened)

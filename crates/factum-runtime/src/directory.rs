@@ -19,6 +19,7 @@ use crate::{
     drive::Drive,
     entity::Entity,
     option::ENTITY_BYTES,
+    stats::EntityStats,
 };
 
 /// The number of shards, each with its own lock.
@@ -132,9 +133,11 @@ impl<A: Aggregate> Shard<A> {
         self.slots.is_empty()
     }
 
-    /// The number of entities with a state, their weight, and the number of passivations so far.
-    pub(crate) fn counts(&self) -> (usize, usize, u64) {
-        (self.resident, self.weight, self.passivated)
+    /// Adds this shard to the statistics.
+    pub(crate) fn fill(&self, stats: &mut EntityStats) {
+        stats.resident += self.resident;
+        stats.resident_bytes += self.weight;
+        stats.passivated += self.passivated;
     }
 
     /// Counts an entity that has become idle, and passivates others to make room for it. Returns

@@ -20,7 +20,7 @@ use crate::{
     system::{Delivery, System},
 };
 use factum_kernel::{
-    Aggregate, At, Draft, History, Loaded, Metadata, Repository, StreamId, StreamVersion,
+    Aggregate, Draft, History, Loaded, Metadata, Repository, StreamId, StreamVersion,
 };
 use tokio::sync::{futures::OwnedNotified, oneshot};
 
@@ -273,14 +273,6 @@ impl<A: Aggregate> Entities<A> {
         self.see(key.as_ref(), move |draft| look(draft.state(), draft.version())).await
     }
 
-    /// The state as it was at a version or a time, read from the log.
-    ///
-    /// # Errors
-    /// `Load`: see [`LoadError`](factum_kernel::LoadError).
-    pub async fn state_at(&self, key: impl AsRef<str>, at: At) -> Result<Loaded<A>, EntityError> {
-        Ok(self.system.repository.load_at(key.as_ref(), at).await?)
-    }
-
     /// The events in the stream, oldest first, page by page.
     ///
     /// # Errors
@@ -357,10 +349,7 @@ impl<A: Aggregate> Entities<A> {
         let active = self.system.active();
         let mut stats = EntityStats { uptime, active, ..EntityStats::default() };
         for shard in self.system.directory.shards() {
-            let (resident, weight, passivated) = shard.counts();
-            stats.resident += resident;
-            stats.resident_bytes += weight;
-            stats.passivated += passivated;
+            shard.fill(&mut stats);
             let dead = shard.iter().filter(|(_, slot)| slot.cell.quarantine().is_some());
             stats.quarantined += dead.count();
         }

@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use crate::{
     append::Committer,
     cache::Cache,
-    error::{Fault, Result, append_error},
+    error::{Fault, Result},
     names::Kind,
     number::{signed, unsigned},
     sql,
@@ -29,10 +29,10 @@ impl Committer {
     ) -> std::result::Result<StreamInfo, AppendError> {
         let now = self.clock.now();
         let done = self.session.transact(|connection, cache| {
-            let done = apply(connection, cache, (stream, change), now)?;
+            let done = apply(connection, cache, stream, change, now)?;
             Ok(if done.is_ok() { End::Commit(done) } else { End::Rollback(done) })
         });
-        done.map_err(append_error)?
+        done?
     }
 }
 
@@ -41,7 +41,8 @@ type Changed = std::result::Result<StreamInfo, AppendError>;
 fn apply(
     connection: &Connection,
     cache: &mut Cache,
-    (stream, change): (&StreamId, StreamChange),
+    stream: &StreamId,
+    change: StreamChange,
     now: Timestamp,
 ) -> Result<Changed> {
     let found = cache.stream(connection, stream)?;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::{
     append::Committer,
-    error::{Result, write_error},
+    error::Result,
     number::{signed, unsigned},
     sql,
     transaction::End,
@@ -81,7 +81,7 @@ impl Committer {
             }
             Ok(End::Commit(Ok(store(connection, batch)?)))
         });
-        done.map_err(write_error)?
+        done?
     }
 
     /// Removes some of the documents of a range. Returns the rest of the range, if there is one.
@@ -103,7 +103,7 @@ impl Committer {
             };
             Ok(End::Commit(after.map(|from| KeyRange { from, to: range.to.clone() })))
         });
-        done.map_err(write_error)
+        Ok(done?)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The answers to the planning of a group, read inside the group's transaction.
 
-use factum_backend::{Candidate, Facts, FoundEvent, Looked, Precheck, Prechecks, Span};
+use factum_backend::{Candidate, Facts, FoundEvent, Looked, Precheck, Prechecks, Span, Walk};
 use factum_kernel::{
-    AppendBatch, AppendCondition, Direction, ErasedRange, EventId, Position, StoreError,
+    AppendBatch, AppendCondition, Direction, ErasedRange, EventId, Position, Query, StoreError,
     StreamBounds, StreamId, StreamVersion, Timestamp,
 };
 use rusqlite::{Connection, Row};
@@ -27,16 +27,16 @@ pub(crate) struct LogFacts<'t> {
     pub(crate) prechecks: &'t Prechecks,
 }
 
-/// The first match of a condition from a position on.
+/// The first match of a query from a position on.
 fn first_match(
     connection: &Connection,
-    (condition, first): (&AppendCondition, u64),
+    query: &Query,
+    first: u64,
     find: impl FnMut(Kind, &str) -> Result<Option<i64>>,
     looks: &mut usize,
 ) -> Result<Looked> {
-    let query = &condition.fail_if_events_match;
-    let at = (first, Direction::Forward);
-    let mut matches = posting::of_query(connection, query, at, find)?;
+    let walk = Walk { from: first, direction: Direction::Forward };
+    let mut matches = posting::of_query(connection, query, walk, find)?;
     Ok(match matches.seek(first, looks)? {
         Some(Candidate::Match(position)) => Looked::Found(Position::new(position)),
         Some(Candidate::Paused(position)) => Looked::Paused(Position::new(position - 1)),
@@ -54,7 +54,8 @@ pub(crate) fn precheck(
     let mut looks = STEP_LOOKS;
     precheck.step(batch, head, |condition, after| {
         let find = |kind: Kind, name: &str| kind.find(connection, name);
-        first_match(connection, (condition, after.value().saturating_add(1)), find, &mut looks)
+        let query = &condition.fail_if_events_match;
+        first_match(connection, query, after.value().saturating_add(1), find, &mut looks)
     })?;
     Ok(precheck)
 }
@@ -102,7 +103,8 @@ impl LogFacts<'_> {
             Kind::Category => kind.find(connection, name),
         };
         let mut looks = usize::MAX;
-        match first_match(connection, (condition, first.value()), find, &mut looks)? {
+        let query = &condition.fail_if_events_match;
+        match first_match(connection, query, first.value(), find, &mut looks)? {
             Looked::Found(position) => Ok(Some(position)),
             Looked::Clear => Ok(None),
             Looked::Paused(_) => unreachable!("the looks are without end"),

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use factum_backend::{Matches, Postings, QueryTerm};
+use factum_backend::{Matches, Postings, QueryTerm, Walk};
 use factum_kernel::{Category, Direction, Query};
 use rusqlite::Connection;
 
@@ -22,21 +22,21 @@ const FETCH_MAX: u32 = 256;
 pub(crate) fn of_category<'c>(
     connection: &'c Connection,
     category: &Category,
-    at: (u64, Direction),
+    walk: Walk,
 ) -> Result<Matches<List<'c>>> {
     let number = Kind::Category.find(connection, category.as_str())?;
     let list = number.map(|number| List::new(connection, Source::Category(number)));
-    Ok(Matches::of_list(list, at))
+    Ok(Matches::of_list(list, walk))
 }
 
 /// The events that match a query. `find` returns the number of a type or tag.
 pub(crate) fn of_query<'c>(
     connection: &'c Connection,
     query: &Query,
-    at: (u64, Direction),
+    walk: Walk,
     mut find: impl FnMut(Kind, &str) -> Result<Option<i64>>,
 ) -> Result<Matches<List<'c>>> {
-    Matches::of_query(query, at, |term| {
+    Matches::of_query(query, walk, |term| {
         let source = match term {
             QueryTerm::All => Some(Source::All),
             QueryTerm::Type(name) => find(Kind::Type, name)?.map(Source::Type),

@@ -1,6 +1,6 @@
 //! The reading of one page, from one snapshot.
 
-use factum_backend::{Candidate, Matches, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed};
+use factum_backend::{Candidate, Matches, PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, Walk};
 use factum_kernel::{
     Content, Direction, ErasedRange, EventHeader, EventId, EventParts, Page, Position, ReadQuery,
     Scope, StreamBounds, StreamId, StreamInfo, StreamVersion, Timestamp,
@@ -36,17 +36,18 @@ pub(crate) fn page(connection: &Connection, query: &ReadQuery) -> Result<Page> {
             stopped_at
         }
         scope => {
-            let start = start::in_log(connection, query, snapshot.head.value())?;
+            let from = start::in_log(connection, query, snapshot.head.value())?;
+            let walk = Walk { from, direction: query.direction };
             match scope {
                 Scope::Log => {
                     let (erased, stopped_at) =
-                        log_page(connection, query.direction, (start, snapshot.head), &mut page)?;
+                        log_page(connection, walk, snapshot.head, &mut page)?;
                     end.erased = erased;
                     stopped_at
                 }
                 _ => {
-                    let matches = matches(connection, query, start)?;
-                    matching_page(connection, query.direction, (start, matches), &mut page)?
+                    let matches = matches(connection, query, walk)?;
+                    matching_page(connection, walk, matches, &mut page)?
                 }
             }
         }
@@ -92,22 +93,23 @@ type StoppedAt = Option<Position>;
 
 fn log_page(
     connection: &Connection,
-    direction: Direction,
-    (start, head): (u64, Position),
+    walk: Walk,
+    head: Position,
     page: &mut PageBuilder<'_>,
 ) -> Result<(Vec<ErasedRange>, StoppedAt)> {
+    let Walk { from, direction } = walk;
     let mut statement = connection.prepare_cached(match direction {
         Direction::Forward => sql::LOG_FORWARD,
         Direction::Backward => sql::LOG_BACKWARD,
     })?;
-    let mut passed = Sequence::new(direction, start);
-    let rows = statement.query([signed(start)])?;
+    let mut passed = Sequence::new(direction, from);
+    let rows = statement.query([signed(from)])?;
     let stopped_at = fill(page, rows, |header| passed.pass(header.position.value()))?;
     let through = stopped_at.unwrap_or(match direction {
         Direction::Forward => head,
         Direction::Backward => Position::ZERO,
     });
-    let erased = erased(connection, direction, start, through.value())?;
+    let erased = erased(connection, direction, from, through.value())?;
     let erased_numbers = erased.iter().map(|range| (range.first.value(), range.last.value()));
     let missing = passed.missing(through.value());
     if !erased_numbers.eq(missing.iter().copied()) {
@@ -181,13 +183,12 @@ fn fill(
 fn matches<'c>(
     connection: &'c Connection,
     query: &ReadQuery,
-    start: u64,
+    walk: Walk,
 ) -> Result<Matches<List<'c>>> {
-    let at = (start, query.direction);
     match &query.scope {
-        Scope::Category(category) => posting::of_category(connection, category, at),
+        Scope::Category(category) => posting::of_category(connection, category, walk),
         Scope::Query(query) => {
-            posting::of_query(connection, query, at, |kind, name| kind.find(connection, name))
+            posting::of_query(connection, query, walk, |kind, name| kind.find(connection, name))
         }
         Scope::Log | Scope::Stream(_) => unreachable!("these are read without an index of matches"),
     }
@@ -195,12 +196,13 @@ fn matches<'c>(
 
 fn matching_page(
     connection: &Connection,
-    direction: Direction,
-    (start, mut matches): (u64, Matches<List<'_>>),
+    walk: Walk,
+    mut matches: Matches<List<'_>>,
     page: &mut PageBuilder<'_>,
 ) -> Result<StoppedAt> {
+    let Walk { from, direction } = walk;
     let mut statement = connection.prepare_cached(sql::EVENT_AT)?;
-    let mut at = start;
+    let mut at = from;
     let mut looks = PAGE_SCANNED_MAX;
     // Everything on this side of `at` is on the page or does not match.
     let before = |at: u64| {

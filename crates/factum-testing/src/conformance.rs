@@ -54,6 +54,7 @@ mod durable;
 mod erasure;
 mod gapless;
 mod model;
+mod outside;
 mod paging;
 mod pause;
 mod race;
@@ -136,6 +137,7 @@ macro_rules! __conformance_cases {
             HonestScan pause a_page_pauses_where_its_first_item_does;
             Gapless erasure a_deleted_stream_is_gone_from_every_read;
             Versions erasure deleting_again_does_nothing;
+            Gapless erasure a_long_beginning_is_erased_whole;
             Versions erasure a_deletion_can_expect_a_version;
             Gapless erasure truncation_erases_the_beginning;
             Bounded erasure impossible_changes_are_invalid;
@@ -147,6 +149,7 @@ macro_rules! __conformance_cases {
             Gapless erasure retention_keeps_the_last_events;
             Gapless erasure retention_keeps_the_last_event_of_a_batch;
             Gapless erasure retention_by_age_keeps_the_last_event;
+            Gapless erasure retention_by_age_finds_the_first_young_event_among_many;
             Durable erasure retention_is_kept_after_reopening;
             Durable durable everything_is_there_after_reopening;
             Durable durable the_head_is_known_after_reopening;
@@ -172,8 +175,10 @@ macro_rules! __conformance_cases {
             Bounded bounded checks_and_conditions_are_limited;
             Bounded bounded odd_texts_come_back_as_they_were;
             Bounded bounded extreme_events_come_back_as_they_were;
+            Bounded outside outside_of_a_runtime_a_store_works_or_says_so;
             Durable shared many_that_open_a_new_log_at_once_make_one;
             ReadYourWrites shared two_handles_share_one_log;
+            ReadYourWrites shared a_reader_sees_what_is_stored_and_changes_nothing;
             ReadYourWrites shared the_head_follows_other_handles;
             Retry shared a_retry_is_recognised_by_another_handle;
             OneWinner shared rivals_on_two_handles_have_one_winner;

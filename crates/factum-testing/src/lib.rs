@@ -12,6 +12,9 @@
 //! | that acknowledged events survive SIGKILL | [`ChildTest`], [`PairWriter`], [`Pairs`] |
 //! | code that depends on time or chance | [`VirtualClock`], [`SeededIds`] |
 //! | answers without a runtime | [`drive`](drive()) |
+//! | what needs some events, no matter which | [`batch`] |
+//! | errors and their kinds | [`assert_kinds!`], [`Hidden`] |
+//! | the options of a benchmark | [`Arguments`] |
 //!
 //! All examples use one sample domain, the [`bank`].
 //!
@@ -26,6 +29,7 @@
 //!     .rejected(AccountRejection::InsufficientFunds { balance_cents: 500 });
 //! ```
 
+mod arguments;
 mod random;
 
 mod clock;
@@ -41,6 +45,7 @@ mod answer;
 mod faulty;
 mod forward;
 mod history;
+mod kinds;
 
 mod pair;
 mod precheck;
@@ -48,10 +53,12 @@ mod process;
 mod scan;
 
 pub mod bank;
+pub mod batch;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
 pub use answer::{Answer, AnswerSummary, Answers, Call, Contradiction};
+pub use arguments::Arguments;
 pub use clock::VirtualClock;
 pub use drive::drive;
 pub use faulty::{Fault, FaultRates, FaultyDocuments, FaultyStore};
@@ -61,6 +68,7 @@ pub use history::{
     Attempt, Delivery, History, Reader, Recipient, RecordingStore, Summary, Violation,
 };
 pub use id::SeededIds;
+pub use kinds::{Hidden, assert_said_once};
 pub use pair::{PairWriter, Pairs};
 pub use precheck::assert_prechecks;
 pub use process::{ChildProcess, ChildTest, Told, tell};

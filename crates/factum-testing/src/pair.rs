@@ -4,11 +4,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use factum_kernel::{
-    AppendBatch, AppendError, Clock, Content, EventId, EventName, EventStore, ExpectedVersion,
-    IdSource, NewEvent, Position, ReadQuery, StoreErrorKind, StreamId, SystemClock, SystemIds, Tag,
+    AppendBatch, AppendError, Clock, EventId, EventStore, ExpectedVersion, Position, ReadQuery,
+    StoreErrorKind, SystemClock, Tag,
 };
 
-use crate::scan::pages;
+use crate::{
+    batch::{event, stream},
+    scan::pages,
+};
 
 /// The streams of the first events, which the tasks of all writers share.
 const STREAMS: usize = 5;
@@ -107,15 +110,6 @@ impl PairWriter {
             SystemClock.sleep(PAUSE).await;
         }
     }
-}
-
-fn stream(key: &str) -> StreamId {
-    StreamId::new("account", key).expect("a valid key")
-}
-
-fn event(payload: &'static str) -> NewEvent {
-    let id = EventId::new(SystemIds.uuid(SystemClock.now()));
-    NewEvent::new(id, EventName::from_static("account.opened"), Content::Json, payload)
 }
 
 /// The pairs that a store holds.

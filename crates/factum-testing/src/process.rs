@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
 };
 
 /// The beginning of a line that the other process reports. The test harness prints lines of its
@@ -110,12 +110,21 @@ impl ChildProcess {
         self.process.wait().expect("it is a child of this process");
     }
 
-    /// Waits until it ends. Read its lines first: a full pipe stops it.
+    /// Waits until it ends by itself, and returns its status. Read its lines first: a full pipe
+    /// stops it.
+    ///
+    /// # Panics
+    /// If the system can't say how it ended.
+    pub fn wait(mut self) -> ExitStatus {
+        self.process.wait().expect("it is a child of this process")
+    }
+
+    /// Waits until it ends, like [`wait`](Self::wait).
     ///
     /// # Panics
     /// If it failed.
-    pub fn finish(mut self) {
-        let status = self.process.wait().expect("it is a child of this process");
+    pub fn finish(self) {
+        let status = self.wait();
         assert!(status.success(), "the other process failed: {status}");
     }
 }

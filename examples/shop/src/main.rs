@@ -113,30 +113,19 @@ async fn sell(app: &App, offers: &ReadModel<Offer>) -> Result<Position, Problem>
         ("o5", "2026-03-04", "bob", "sencha", 1),
     ] {
         let offer = offers.get(product).await?.ok_or("the product is not in the catalogue")?;
-        let placed =
-            place(app, key, day, customer, product, (pieces, pieces * offer.cents)).await?;
-        last = last.max(placed);
+        let day = day.into();
+        let customer = customer.into();
+        let product = product.into();
+        let cents = pieces * offer.cents;
+        let place = OrderCommand::Place { day, customer, product, pieces, cents };
+        let done = app.command::<Order>(key, place).await?;
+        last = last.max(done.position.unwrap_or_default());
     }
     for (key, command) in [("o1", OrderCommand::Ship), ("o4", OrderCommand::Cancel)] {
         let done = app.command::<Order>(key, command).await?;
         last = last.max(done.position.unwrap_or_default());
     }
     Ok(last)
-}
-
-async fn place(
-    app: &App,
-    key: &str,
-    day: &str,
-    customer: &str,
-    product: &str,
-    (pieces, cents): (u64, u64),
-) -> Result<Position, Problem> {
-    let day = day.into();
-    let customer = customer.into();
-    let product = product.into();
-    let place = OrderCommand::Place { day, customer, product, pieces, cents };
-    Ok(app.command::<Order>(key, place).await?.position.unwrap_or_default())
 }
 
 async fn show_the_orders(orders: &Maintained<Documents>, last: Position) -> Result<(), Problem> {
@@ -177,8 +166,14 @@ async fn buy(app: App) -> Result<Position, Problem> {
     let mut last = Position::ZERO;
     for number in 1..=200 {
         let key = format!("late-{number}");
-        let day = "2026-03-05";
-        last = place(&app, &key, day, "zoe", "cup", (1, 650)).await?;
+        let place = OrderCommand::Place {
+            day: "2026-03-05".into(),
+            customer: "zoe".into(),
+            product: "cup".into(),
+            pieces: 1,
+            cents: 650,
+        };
+        last = app.command::<Order>(&key, place).await?.position.unwrap_or_default();
     }
     Ok(last)
 }

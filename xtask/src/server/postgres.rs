@@ -86,7 +86,7 @@ fn start(folder: &Folder) -> Result<Started, Failure> {
             _ => npm(&NPM_13, "FACTUM_POSTGRES_13_URL to one that is older than 14")?,
         };
         let user = User::instead_of_root(USER)?;
-        let (url, process) = serve((&own, &programs), user, &folder.0.join(variable))?;
+        let (url, process) = serve(&own, &programs, user, &folder.0.join(variable))?;
         started.variables.push((variable, url));
         started.processes.push(process);
     }
@@ -109,12 +109,13 @@ fn npm(tarball: &Tarball, set: &str) -> Result<PathBuf, Failure> {
 /// A server with an empty database, on a port that only this machine can reach. The second programs
 /// tell whether it is up.
 fn serve(
-    (programs, tools): (&Path, &Path),
+    programs: &Path,
+    tools: &Path,
     user: Option<User>,
     folder: &Path,
 ) -> Result<(String, Guarded), Failure> {
     User::own(user, folder)?;
-    let data = folder.join("data");
+    let data = data_in(folder);
     let mut init = command(&programs.join("initdb"), user);
     init.args(["-A", "trust", "-U", "factum", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
     if !init.arg(&data).stdout(Stdio::null()).status()?.success() {
@@ -123,7 +124,7 @@ fn serve(
     // Another process may take the port between this look and the server's start.
     for _ in 0..3 {
         let port = free_port()?.to_string();
-        let process = run(programs, user, (folder, &data), &port)?;
+        let process = run(programs, user, folder, &port)?;
         let mut ready = command(&tools.join("pg_isready"), user);
         ready.args(["-q", "-h", "127.0.0.1", "-p", &port]).stderr(Stdio::null());
         if wait_until(20, || ready.status().is_ok_and(|status| status.success())) {
@@ -133,20 +134,19 @@ fn serve(
     Err(failed(programs, "the server does not come up"))
 }
 
-fn run(
-    programs: &Path,
-    user: Option<User>,
-    (folder, data): (&Path, &Path),
-    port: &str,
-) -> Result<Guarded, Failure> {
+fn data_in(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
+fn run(programs: &Path, user: Option<User>, folder: &Path, port: &str) -> Result<Guarded, Failure> {
     let program = programs.join("postgres");
-    let data = data.display().to_string();
+    let data = data_in(folder).display().to_string();
     let program = program.display().to_string();
     let settings =
         ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
     let mut line = vec![program.as_str(), "-D", &data, "-p", port];
     line.extend(settings.iter().flat_map(|setting| ["-c", setting]));
-    Guarded::spawn(&line, user, ("QUIT", folder), &folder.with_extension("log"))
+    Guarded::spawn(&line, user, "QUIT", folder, &folder.with_extension("log"))
 }
 
 fn failed(programs: &Path, what: &str) -> Failure {

@@ -81,7 +81,8 @@ impl Guarded {
     pub(crate) fn spawn(
         command: &[&str],
         user: Option<User>,
-        (signal, folder): (&str, &Path),
+        signal: &str,
+        folder: &Path,
         log: &Path,
     ) -> Result<Self, Failure> {
         let mut keeper = self::command(Path::new("/bin/sh"), user);

@@ -10,4 +10,5 @@ mod manifests;
 mod prose;
 mod repository;
 mod sizes;
+mod tuples;
 mod words;

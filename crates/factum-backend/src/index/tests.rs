@@ -9,13 +9,13 @@ fn tags(values: &[u8]) -> Vec<Tag> {
     values.iter().map(|value| Tag::new("t", value).unwrap()).collect()
 }
 
-fn event((of_type, labels): &(usize, Vec<u8>)) -> NewEvent {
+fn event(of_type: usize, labels: &[u8]) -> NewEvent {
     let id = EventId::derived(Timestamp::EPOCH, b"x");
-    let event = NewEvent::new(id, EventName::from_static(TYPES[*of_type]), Content::Cbor, "");
+    let event = NewEvent::new(id, EventName::from_static(TYPES[of_type]), Content::Cbor, "");
     tags(labels).into_iter().fold(event, NewEvent::with_tag)
 }
 
-fn item((types, labels): &(Vec<usize>, Vec<u8>)) -> QueryItem {
+fn item(types: &[usize], labels: &[u8]) -> QueryItem {
     let types = types.iter().map(|at| EventName::from_static(TYPES[*at])).collect();
     QueryItem { types, tags: tags(labels) }
 }
@@ -29,8 +29,9 @@ proptest! {
         items in vec((vec(0..4_usize, 0..3), vec(0..5_u8, 0..3)), 0..4),
         after in 0..14_u64,
     ) {
-        let events: Vec<_> = events.iter().map(event).collect();
-        let query = Query::new(items.iter().map(item));
+        let events = events.iter().map(|(of_type, labels)| event(*of_type, labels));
+        let events: Vec<_> = events.collect();
+        let query = Query::new(items.iter().map(|(types, labels)| item(types, labels)));
         let mut index = EventIndex::default();
         let places = (1..).map(Position::new).zip(&events);
         places.clone().for_each(|(position, event)| index.push(position, event));

@@ -306,8 +306,15 @@ fn an_id_that_another_stream_of_the_group_holds_hides_no_retry() {
     check(&mut log, &[one, two.clone(), two.repeated()], "+1..1 +2..2 =2..2");
 }
 
+/// A log that holds a batch, and the batch's answer.
+struct Stored {
+    log: Log,
+    batch: AppendBatch,
+    first: Appended,
+}
+
 /// A batch over two streams, each of which has grown since, and its answer.
-fn stored_over_two_streams(second: ExpectedVersion) -> (Log, AppendBatch, Appended) {
+fn stored_over_two_streams(second: ExpectedVersion) -> Stored {
     let mut log = Log::default();
     log.append(&[write(2, ExpectedVersion::Any, &[100])]);
     let batch = write(1, exact(0), &[1, 2]).and(write(2, second, &[3, 4]));
@@ -315,13 +322,13 @@ fn stored_over_two_streams(second: ExpectedVersion) -> (Log, AppendBatch, Append
     for name in [1, 2] {
         log.append(&[write(name, ExpectedVersion::Any, &[200 + u32::from(name)])]);
     }
-    (log, batch, first)
+    Stored { log, batch, first }
 }
 
 #[test]
 fn what_is_left_of_a_batch_answers_for_it() {
     for second in [exact(1), ExpectedVersion::Any] {
-        let (whole, batch, first) = stored_over_two_streams(second);
+        let Stored { log: whole, batch, first } = stored_over_two_streams(second);
         for erased in [[1, 0], [0, 2], [1, 2], [2, 2], [1, 3], [2, 0]] {
             let mut log = whole.clone();
             log.erased = [1, 2].map(stream).into_iter().zip(erased).collect();
@@ -339,7 +346,7 @@ fn what_is_left_of_a_batch_answers_for_it() {
 
 #[test]
 fn the_version_of_a_write_of_which_nothing_is_left_is_one_that_conflicts() {
-    let (mut log, batch, _) = stored_over_two_streams(ExpectedVersion::Any);
+    let Stored { mut log, batch, .. } = stored_over_two_streams(ExpectedVersion::Any);
     log.append(&[write(2, ExpectedVersion::Any, &[300])]);
     log.erased.push((stream(2), 4));
     let again = log.append(&[batch.repeated()]).remove(0).unwrap();

@@ -45,9 +45,15 @@ fn item(types: &[&str], tags: &[u64]) -> QueryItem {
     }
 }
 
-/// All matches, found by a walk that goes on after each pause; the number of pauses, and the number
-/// of looks into lists.
-fn walk(query: &Query, direction: Direction, budget: usize) -> (Vec<u64>, usize, usize) {
+struct Walked {
+    found: Vec<u64>,
+    pauses: usize,
+    /// The number of looks into lists.
+    looks: usize,
+}
+
+/// All matches, found by a walk that goes on after each pause.
+fn walk(query: &Query, direction: Direction, budget: usize) -> Walked {
     let looks = std::cell::Cell::new(0);
     let begin = |from| {
         let find = |term: QueryTerm<'_>| {
@@ -55,7 +61,7 @@ fn walk(query: &Query, direction: Direction, budget: usize) -> (Vec<u64>, usize,
             let list = List { positions, looks: &looks };
             Ok::<_, Infallible>((!list.positions.is_empty()).then_some(list))
         };
-        Matches::of_query(query, (from, direction), find).unwrap()
+        Matches::of_query(query, Walk { from, direction }, find).unwrap()
     };
     let on = |at: u64| if direction == Direction::Forward { at + 1 } else { at - 1 };
     let mut found = Vec::new();
@@ -76,7 +82,7 @@ fn walk(query: &Query, direction: Direction, budget: usize) -> (Vec<u64>, usize,
             }
         }
     }
-    (found, pauses, looks.get())
+    Walked { found, pauses, looks: looks.get() }
 }
 
 #[test]
@@ -100,11 +106,19 @@ fn queries_find_what_they_mean_both_ways_however_often_they_pause() {
         };
         let mut expected: Vec<u64> = (1..=COUNT).filter(is_match).collect();
         for budget in [0, 1, 7, 50, usize::MAX] {
-            assert_eq!(walk(query, Direction::Forward, budget).0, expected, "{query:?} {budget}");
+            assert_eq!(
+                walk(query, Direction::Forward, budget).found,
+                expected,
+                "{query:?} {budget}"
+            );
         }
         expected.reverse();
         for budget in [0, 1, 7, 50, usize::MAX] {
-            assert_eq!(walk(query, Direction::Backward, budget).0, expected, "{query:?} {budget}");
+            assert_eq!(
+                walk(query, Direction::Backward, budget).found,
+                expected,
+                "{query:?} {budget}"
+            );
         }
     }
 }
@@ -116,7 +130,7 @@ fn number(tag: &Tag) -> u64 {
 #[test]
 fn a_rare_tag_beside_common_ones_costs_little() {
     let query = Query::new([item(&[], &[2, 3, 300])]);
-    let (found, pauses, looks) = walk(&query, Direction::Forward, 30);
+    let Walked { found, pauses, looks } = walk(&query, Direction::Forward, 30);
     assert_eq!((found, pauses), (vec![300], 0));
     assert!(looks < 10, "{looks} looks");
 }
@@ -127,7 +141,7 @@ fn items_share_the_looks_of_a_page() {
     // Neither item matches before 221, and each must be intersected to find that out.
     let query = Query::new([item(&[], &[13, 17]), item(&[], &[2, 3, 149])]);
     let budget = 20;
-    let (found, pauses, looks) = walk(&query, Direction::Forward, budget);
+    let Walked { found, pauses, looks } = walk(&query, Direction::Forward, budget);
     assert_eq!(found, [221]);
     // Each beginning looks once more into each list, and no page is cut much shorter than that.
     assert!(pauses <= looks / (budget - 5), "{pauses} pauses for {looks} looks");
@@ -146,7 +160,7 @@ fn a_match_of_one_list_costs_the_others_nothing() {
 }
 
 fn check_looks(query: &Query, others: usize) {
-    let (found, _, looks) = walk(query, Direction::Forward, usize::MAX);
+    let Walked { found, looks, .. } = walk(query, Direction::Forward, usize::MAX);
     let entries: usize = (2..66).map(|n| (COUNT / n) as usize).sum();
     assert!(found.len() > 250, "{} matches", found.len());
     assert!(looks <= entries + others, "{looks} looks: each entry once, and the end of each list");

@@ -54,14 +54,15 @@ pub(crate) fn all(ledger: &Ledger, disagreeing: &[String]) -> Vec<Check> {
         last => format!("1 to {}", grouped(last)),
     };
     let transfers = counted(ledger.transfers, "transfer");
-    let halves = (faults.half_transfers, "half transfer");
-    let versions = (faults.versions, "break");
-    let times = (faults.times, "step back");
-    let emails = (faults.shared_emails, "shared address");
+    let halves = Faults { count: faults.half_transfers, noun: "half transfer" };
+    let gaps = Faults { count: faults.gaps, noun: "gap" };
+    let versions = Faults { count: faults.versions, noun: "break" };
+    let times = Faults { count: faults.times, noun: "step back" };
+    let emails = Faults { count: faults.shared_emails, noun: "shared address" };
     vec![
         Check::new("money", "money is conserved", is_conserved(ledger), money_figures(ledger)),
         none_of(halves, "transfers", "transfers are whole", transfers),
-        none_of((faults.gaps, "gap"), "positions", "positions are gapless", positions),
+        none_of(gaps, "positions", "positions are gapless", positions),
         none_of(versions, "versions", "versions are contiguous", "in every stream"),
         none_of(times, "times", "time never goes back", "from event to event"),
         none_of(emails, "emails", "e-mails are unique", "one account each"),
@@ -69,16 +70,22 @@ pub(crate) fn all(ledger: &Ledger, disagreeing: &[String]) -> Vec<Check> {
     ]
 }
 
+/// The number of faults of a kind, and its name.
+struct Faults {
+    count: u64,
+    noun: &'static str,
+}
+
 /// A check that holds if no fault was found.
 fn none_of(
-    (faults, noun): (u64, &str),
+    faults: Faults,
     name: &'static str,
     claim: &'static str,
     figures: impl Into<String>,
 ) -> Check {
-    match faults {
+    match faults.count {
         0 => Check::new(name, claim, true, figures.into()),
-        _ => Check::new(name, claim, false, counted(faults, noun)),
+        _ => Check::new(name, claim, false, counted(faults.count, faults.noun)),
     }
 }
 

@@ -7,12 +7,10 @@ use std::sync::{
 
 use async_trait::async_trait;
 use factum::{
-    EventStore, Position, ReadQuery, StoreError,
-    event::StreamId,
-    read::Page,
-    store::{AppendBatch, AppendError, Appended, Guarantees, StreamChange, StreamInfo},
+    EventStore,
+    store::{AppendBatch, AppendError, Appended},
 };
-use tokio::sync::watch;
+use factum_testing::{ForwardEvents, Forwarding};
 
 /// The number of version conflicts that a store has answered with. Clones share the counter.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +24,7 @@ impl Conflicts {
 
     /// A store that forwards to `store` and counts its conflicts here.
     pub(crate) fn of(&self, store: Arc<dyn EventStore>) -> Arc<dyn EventStore> {
-        Arc::new(Counted { store, conflicts: self.clone() })
+        Arc::new(Forwarding(Counted { store, conflicts: self.clone() }))
     }
 }
 
@@ -37,40 +35,16 @@ struct Counted {
 }
 
 #[async_trait]
-impl EventStore for Counted {
+impl ForwardEvents for Counted {
+    fn events(&self) -> Arc<dyn EventStore> {
+        self.store.clone()
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         let outcome = self.store.append(batch).await;
         if let Err(AppendError::Conflict(_)) = &outcome {
             self.conflicts.0.fetch_add(1, Ordering::Relaxed);
         }
         outcome
-    }
-
-    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
-        self.store.read(query).await
-    }
-
-    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
-        self.store.stream_info(stream).await
-    }
-
-    async fn change(
-        &self,
-        stream: &StreamId,
-        change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
-        self.store.change(stream, change).await
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.store.head()
-    }
-
-    fn guarantees(&self) -> Guarantees {
-        self.store.guarantees()
-    }
-
-    async fn close(&self) -> Result<(), StoreError> {
-        self.store.close().await
     }
 }

@@ -108,6 +108,13 @@ impl<'a> SeenSummary<'a> {
     }
 }
 
+/// A line of the report: a count, and what there is to say of it.
+struct Figure {
+    name: &'static str,
+    count: String,
+    more: String,
+}
+
 impl Report {
     pub(crate) fn new(
         args: &DemoArgs,
@@ -173,7 +180,7 @@ impl Report {
         let paint = out.paint();
         let title = format!("A month in the life of a bank, seed {}", self.seed);
         out.line(format_args!("{}  {}", paint.bold(title), paint.dim(&self.store)))?;
-        self.figures().iter().try_for_each(|(name, count, more)| {
+        self.figures().iter().try_for_each(|Figure { name, count, more }| {
             out.line(format_args!("  {name:<18}{count:>10}  {}", paint.dim(more)))
         })?;
         out.line(format_args!("\n{}", paint.bold("Folded again from the log")))?;
@@ -185,7 +192,7 @@ impl Report {
         }
     }
 
-    fn figures(&self) -> [(&'static str, String, String); 6] {
+    fn figures(&self) -> [Figure; 6] {
         let Lived { tally, conflicts, running, elapsed } = &self.lived;
         let rate = number::rate(number::per_second(tally.commands, *elapsed));
         let measured = match self.measured {
@@ -193,21 +200,16 @@ impl Report {
             Measured::Events => "the events alone, without the store's own",
         };
         let bytes = self.bytes_per_event.map_or_else(|| "-".into(), |bytes| bytes.to_string());
+        let commands = format!("in {}, {rate} per second", number::duration(*elapsed));
+        let events = format!("in the log, {} of them new", grouped(tally.events));
+        let counted = |name, count, more| Figure { name, count: grouped(count), more };
         [
-            (
-                "commands",
-                grouped(tally.commands),
-                format!("in {}, {rate} per second", number::duration(*elapsed)),
-            ),
-            (
-                "events",
-                grouped(self.ledger.events),
-                format!("in the log, {} of them new", grouped(tally.events)),
-            ),
-            ("rejections", grouped(tally.rejected()), by_kind(tally)),
-            ("conflicts retried", grouped(*conflicts), given_up(tally)),
-            ("entities", grouped(running.resident as u64), kept(running)),
-            ("bytes per event", bytes, measured.into()),
+            counted("commands", tally.commands, commands),
+            counted("events", self.ledger.events, events),
+            counted("rejections", tally.rejected(), by_kind(tally)),
+            counted("conflicts retried", *conflicts, given_up(tally)),
+            counted("entities", running.resident as u64, kept(running)),
+            Figure { name: "bytes per event", count: bytes, more: measured.into() },
         ]
     }
 

@@ -3,6 +3,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use factum_kernel::{
     DecodeError, DecodeReason, ErrorKind, Position, ReadError, StoreError, StreamId, sentence,
 };
+use factum_testing::{Hidden, assert_kinds};
 
 use super::{HandleError, ReleaseError, StartError, WaitError};
 use crate::{
@@ -11,24 +12,6 @@ use crate::{
     name::ConsumerName,
     outage::Outages,
 };
-
-/// A user's error that wraps one of ours.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct Hidden<E: Error + 'static>(E);
-
-/// Compares the kinds of all variants.
-macro_rules! kinds {
-    ($type:ty { $($pattern:pat = $error:expr => $kind:ident,)+ }) => {
-        // A variant that the table lacks does not compile.
-        #[allow(unreachable_patterns, reason = "a variant may have several kinds")]
-        let _ = |error: &$type| match error { $($pattern => (),)+ };
-        $({
-            let error: $type = $error;
-            assert_eq!(error.kind(), ErrorKind::$kind, "{error}");
-        })+
-    };
-}
 
 fn away() -> StoreError {
     StoreError::unavailable("away")
@@ -70,13 +53,13 @@ fn stopped() -> WaitError {
 
 #[test]
 fn every_error_of_consumers_has_its_kind() {
-    kinds!(ReleaseError {
+    assert_kinds!(ReleaseError {
         ReleaseError::NothingParked(_) = ReleaseError::NothingParked(stream()) => Invalid,
         ReleaseError::Failed(_) = ReleaseError::Failed("thirteen".into()) => Internal,
         ReleaseError::NotNow(_) = ReleaseError::interrupted() => Unavailable,
         ReleaseError::Stopped = ReleaseError::Stopped => Closed,
     });
-    kinds!(StartError {
+    assert_kinds!(StartError {
         StartError::Name(_) = no_name().into() => Invalid,
         StartError::Running(_) = StartError::Running(name()) => Invalid,
         StartError::Closed(_) = StartError::Closed(name()) => Closed,
@@ -84,17 +67,17 @@ fn every_error_of_consumers_has_its_kind() {
         StartError::Store(_) = away().into() => Unavailable,
         StartError::Target(_) = TargetError::Fenced.into() => Conflict,
     });
-    kinds!(WaitError {
+    assert_kinds!(WaitError {
         WaitError::Behind { .. } = behind() => TimedOut,
         WaitError::Stopped { .. } = stopped() => Closed,
         WaitError::Unknown(_) = WaitError::Unknown("x".into()) => Invalid,
         WaitError::Store(_) = away().into() => Unavailable,
     });
-    kinds!(BusError {
+    assert_kinds!(BusError {
         BusError::Read(_) = ReadError::from(away()).into() => Unavailable,
         BusError::Decode(_) = BusError::Decode(Box::new(undecoded())) => Corrupt,
     });
-    kinds!(TargetError {
+    assert_kinds!(TargetError {
         TargetError::Fenced = TargetError::Fenced => Conflict,
         TargetError::Overtaken = TargetError::Overtaken => Conflict,
         TargetError::Unknown(_) = TargetError::Unknown(source(away())) => Unknown,
@@ -105,7 +88,7 @@ fn every_error_of_consumers_has_its_kind() {
         TargetError::Broken(_) = StoreError::closed().into() => Closed,
         TargetError::Broken(_) = StoreError::corrupt("x").into() => Corrupt,
     });
-    kinds!(RewindError {
+    assert_kinds!(RewindError {
         RewindError::Running(_) = RewindError::Running(name()) => Invalid,
         RewindError::Unknown(_) = RewindError::Unknown(name()) => Invalid,
         RewindError::Beyond { .. } =

@@ -77,7 +77,7 @@ impl<W: Work> Worker<W> {
             Next::Handle(note) => self.note(life, note).await?,
             Next::Wait { attempts, error } => {
                 self.health.see(&batch, wanted[0]);
-                self.wait_before_attempt(life, hand.first, (attempts, &error)).await?;
+                self.wait_before_attempt(life, hand.first, attempts, &error).await?;
                 return Ok(Some(chunk));
             }
             Next::Park(failing) => {
@@ -183,7 +183,8 @@ impl<W: Work> Worker<W> {
         &mut self,
         life: &mut Life,
         first: Position,
-        (attempts, error): (u32, &str),
+        attempts: u32,
+        error: &str,
     ) -> Result<(), End> {
         if let Err(error) = self.unnote(life).await {
             return Err(self.target_failed(error).await);

@@ -8,7 +8,7 @@ use super::{End, Life, Worker};
 use crate::{
     health::ConsumerState,
     progress::{self, Mark, Progress},
-    source::Source,
+    source::{PageMax, Source},
     work::Work,
 };
 
@@ -29,8 +29,8 @@ impl<W: Work> Worker<W> {
             self.letters.insert(stream, decode(&letter)?);
         }
         let from = progress.checkpoint.ok_or(progress.position());
-        let max = self.options.batch_events_max;
-        let page_max = (max, self.options.batch_bytes_max);
+        let page_max =
+            PageMax { events: self.options.batch_events_max, bytes: self.options.batch_bytes_max };
         let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
         // Verify before the position is published: it may belong to another log.
         if let Err(error) = source.verify().await {

@@ -26,7 +26,12 @@ async fn consumers() -> Consumers {
 }
 
 fn source(consumers: &Consumers) -> Source {
-    Source::new(consumers.reading(), Scope::Log, (100, 1 << 20), Err(Position::ZERO))
+    Source::new(
+        consumers.reading(),
+        Scope::Log,
+        crate::source::PageMax { events: 100, bytes: 1 << 20 },
+        Err(Position::ZERO),
+    )
 }
 
 /// A life whose stored checkpoint is at its second event, and the progress at each event.

@@ -150,7 +150,8 @@ impl Documents {
     pub(crate) fn load(
         files: Arc<dyn Files>,
         sizes: Option<Sizes>,
-        (folder, segments): (Folder, &[SegmentHeader]),
+        folder: Folder,
+        segments: &[SegmentHeader],
         end: End<'_>,
     ) -> Result<(Self, Walked), StoreError> {
         folder.check(segments)?;

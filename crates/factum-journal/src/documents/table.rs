@@ -104,7 +104,8 @@ impl Table {
         &self,
         range: &KeyRange,
         direction: Direction,
-        (documents_max, bytes_max): (usize, usize),
+        documents_max: usize,
+        bytes_max: usize,
     ) -> Vec<(Bytes, Item)> {
         let mut items = self.within(range);
         let mut found = Vec::new();

@@ -158,8 +158,15 @@ mod tests {
         }
     }
 
+    /// The inbox of a journal, and the files of those that sent an order to it.
+    struct Ordered {
+        journal: tempfile::TempDir,
+        inbox: Inbox,
+        senders: Vec<fs::File>,
+    }
+
     /// An inbox with one order of each of this many senders.
-    fn inbox(senders: u128) -> (tempfile::TempDir, Inbox, Vec<fs::File>) {
+    fn ordered(senders: u128) -> Ordered {
         let journal = tempfile::tempdir().unwrap();
         let folder = Folder::of(&SystemFiles::open(journal.path()).unwrap());
         let inbox = folder.make().unwrap();
@@ -170,13 +177,13 @@ mod tests {
             inbox.rename(Uuid::from_u128(id), Part::Writing, Part::Order).unwrap();
             file
         };
-        let files = (1..=senders).map(send).collect();
-        (journal, inbox, files)
+        let senders = (1..=senders).map(send).collect();
+        Ordered { journal, inbox, senders }
     }
 
     #[test]
     fn an_order_whose_sender_goes_while_another_is_carried_out_is_not() {
-        let (_journal, inbox, mut senders) = inbox(2);
+        let Ordered { journal: _journal, inbox, mut senders } = ordered(2);
         let runtime = Builder::new_current_thread().build().unwrap();
         let store = Noted::default();
         let waiting = inbox.waiting().unwrap();
@@ -191,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_looked_at_holds_up_no_other_order() {
-        let (journal, inbox, _senders) = inbox(1);
+        let Ordered { journal, inbox, senders: _senders } = ordered(1);
         let bad = journal.path().join("inbox").join(format!("{}.order", Uuid::from_u128(0)));
         std::os::unix::fs::symlink(&bad, &bad).unwrap();
         assert_eq!(inbox.waiting().unwrap(), [Uuid::from_u128(1)]);
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn senders_see_no_receiver_whose_file_was_removed() {
-        let (journal, inbox, _senders) = inbox(0);
+        let Ordered { journal, inbox, senders: _senders } = ordered(0);
         let lock = inbox.attend().unwrap();
         assert!(inbox.is_attended_by(&lock) && inbox.is_attended().unwrap());
         fs::remove_file(journal.path().join("inbox").join("desk")).unwrap();

@@ -1,4 +1,4 @@
-use factum_backend::{Commit, Facts, Precheck};
+use factum_backend::{Commit, Facts, Precheck, Walk};
 use factum_kernel::{
     AppendBatch, AppendCondition, Category, Content, EventId, EventName, ExpectedVersion, IdSource,
     NewEvent, Query, QueryItem, SystemClock, SystemIds, Tag,
@@ -66,8 +66,9 @@ fn walk(log: &Log, scope: &Scope, direction: Direction, looks: usize) -> (Vec<u6
     let mut steps = 0;
     let mut next = Some(if direction == Direction::Forward { 1 } else { COUNT });
     while let Some(from) = next {
-        let limits = (100, &mut looks.clone());
-        let part = candidates(log, &view, scope, (from, direction), limits).unwrap();
+        let walk = Walk { from, direction };
+        let query = CandidateQuery { scope, walk, positions_max: 100 };
+        let part = candidates(log, &view, &query, &mut looks.clone()).unwrap();
         found.extend(part.positions);
         steps += 1;
         next = part.through.and_then(|through| {

@@ -15,7 +15,7 @@ use crate::{
     segment::{Segment, segment_name, segments_in},
     synced::record_repaired,
     verify::names,
-    walk::{End, read_chain, walk},
+    walk::{End, Walked, read_chain, walk},
 };
 
 /// The bytes of a frame of changes, about.
@@ -56,11 +56,11 @@ pub(super) fn keep(files: &Arc<dyn Files>) -> Result<(), StoreError> {
             frame.records.iter().for_each(|(_, record)| learn(&mut lost, record));
             Ok(())
         })?;
-        end = Some((walked.end, walked.next, walked.last));
+        end = Some(walked);
     }
     lost.retain(|_, (through, state)| *through > state.bounds.erased_through);
     match end.filter(|_| !lost.is_empty()) {
-        Some(end) => write(&**files, &Segment::open(&**files, last.first)?, end, lost),
+        Some(end) => write(&**files, &Segment::open(&**files, last.first)?, &end, lost),
         None => Ok(()),
     }
 }
@@ -82,12 +82,7 @@ fn learn(lost: &mut Lost, record: &Record<'_>) {
 }
 
 /// Writes the changes after the last frame.
-fn write(
-    files: &dyn Files,
-    last: &Segment,
-    (mut end, next, before): (u32, u64, Option<(u32, FrameKind)>),
-    lost: Lost,
-) -> Result<(), StoreError> {
+fn write(files: &dyn Files, last: &Segment, walked: &Walked, lost: Lost) -> Result<(), StoreError> {
     let name = segment_name(last.header.first);
     let at = |e| error::disk("recording the erasures again", &name, e);
     let put = |frame: &BytesMut, end: &mut u32| {
@@ -96,6 +91,7 @@ fn write(
         Ok::<(), StoreError>(())
     };
     let place = |offset| FramePlace { salt: last.header.salt, seed: last.seed, offset };
+    let Walked { mut end, next, last: before, .. } = *walked;
     if before.is_some_and(|(_, kind)| kind == FrameKind::Close) {
         put(&frame::mark(place(end), next, FrameKind::Open), &mut end)?;
     }

@@ -1,24 +1,20 @@
-use std::io;
+use std::{io, ops::RangeInclusive};
 
-use bytes::BytesMut;
 use factum_backend::Commit;
 use factum_kernel::{
     AppendBatch, Content, Direction, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
-    ReadQuery, StoreErrorKind, StreamChange, StreamId, SystemClock, SystemIds, Timestamp,
+    ReadQuery, StoreErrorKind, StreamChange, StreamId, SystemIds, Timestamp,
 };
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    append::{Committer, Delay},
-    disk::SystemFiles,
-    keeper::Keeper,
+    append::{Committer, tests::open},
     log::Taken,
     read,
     reclaim::Reclaimer,
-    recovery::{self, Founded},
+    recovery::Founded,
     seal::seal_step,
-    tail::TailOptions,
 };
 
 fn stream(n: u64) -> StreamId {
@@ -28,29 +24,7 @@ fn stream(n: u64) -> StreamId {
 /// A log of four streams in small segments, without threads. Every sealed segment has its run.
 fn log() -> (TempDir, Committer) {
     let folder = tempfile::tempdir().unwrap();
-    let options = TailOptions {
-        ids: Arc::new(SystemIds),
-        clock: Arc::new(SystemClock),
-        segment_bytes: 4 << 10,
-    };
-    let files = |name: &str| {
-        let path = folder.path().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Arc::new(SystemFiles::open(&path).unwrap())
-    };
-    let opened = recovery::open(files("log"), Founded::Never, &options).unwrap();
-    let documents = recovery::open_documents(files("documents"), Founded::Never, &options, 8);
-    let mut committer = Committer {
-        keeper: Keeper::idle(opened.log.clone(), opened.tail.spare.clone()),
-        log: opened.log,
-        tail: opened.tail,
-        clock: options.clock,
-        commit_delay: Delay::default(),
-        buffer: BytesMut::new(),
-        documents: Arc::new(documents.unwrap().0),
-        document_keeper: None,
-        lock: None,
-    };
+    let mut committer = open(folder.path(), Founded::Never, 4 << 10);
     for n in 0..120 {
         let id = EventId::new(SystemIds.uuid(Timestamp::EPOCH));
         let name = EventName::from_static(["account.opened", "account.closed"][n as usize % 2]);
@@ -69,18 +43,31 @@ fn delete(committer: &mut Committer, range: std::ops::Range<u64>) {
     }
 }
 
-/// The first and the last position of the first segment.
-fn first_segment(committer: &Committer) -> (u64, u64) {
+/// The positions of the first segment.
+fn first_segment(committer: &Committer) -> RangeInclusive<u64> {
     let view = committer.log.view();
     let run = &view.tables.runs[0];
-    (run.header.first, run.header.last)
+    run.header.first..=run.header.last
+}
+
+/// An item of a segment, as a walk passes it.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    position: u64,
+    offset: u32,
+    bytes: Vec<u8>,
 }
 
 /// All items that a walk passes, or its error.
-fn shown(segment: &Segment, next: &SegmentHeader) -> Result<Vec<(u64, u32, Vec<u8>)>, StoreError> {
+fn shown(segment: &Segment, next: &SegmentHeader) -> Result<Vec<Shown>, StoreError> {
     let mut found = Vec::new();
     walk(segment, End::Sealed(next), |frame, _| {
-        found.extend(frame.items().map(|it| (it.position, it.offset, it.bytes.to_vec())));
+        let shown = frame.items().map(|it| Shown {
+            position: it.position,
+            offset: it.offset,
+            bytes: it.bytes.to_vec(),
+        });
+        found.extend(shown);
         Ok(())
     })?;
     Ok(found)
@@ -90,12 +77,12 @@ fn shown(segment: &Segment, next: &SegmentHeader) -> Result<Vec<(u64, u32, Vec<u
 fn every_flipped_bit_of_a_rewritten_segment_is_noticed() {
     let (folder, mut committer) = log();
     delete(&mut committer, 1..4);
-    let (first, last) = first_segment(&committer);
+    let (first, last) = first_segment(&committer).into_inner();
     let files = &*committer.log.files;
     let next = Segment::open(files, last + 1).unwrap().header;
     let before = shown(&Segment::open(files, first).unwrap(), &next).unwrap();
     let erased = &committer.log.view().erased;
-    let held = rewrite(files, (first, last), erased, &|| false).unwrap().unwrap();
+    let held = rewrite(files, first..=last, erased, &|| false).unwrap().unwrap();
     assert_eq!(u64::from(held), last + 1 - first - erased.count(first, last));
     let after = shown(&Segment::open(files, first).unwrap(), &next).unwrap();
     // Three records about left-out versions come first. The kept records are unchanged.
@@ -140,20 +127,20 @@ fn a_segment_that_can_not_be_rewritten_stays_as_it_is() {
     let (folder, mut committer) = log();
     delete(&mut committer, 1..4);
     let range = first_segment(&committer);
-    let path = folder.path().join("log").join(segment_name(range.0));
+    let path = folder.path().join("log").join(segment_name(*range.start()));
     let before = std::fs::read(&path).unwrap();
     let erased = committer.log.view().erased;
-    assert_eq!(rewrite(&*committer.log.files, range, &erased, &|| true).unwrap(), None);
+    assert_eq!(rewrite(&*committer.log.files, range.clone(), &erased, &|| true).unwrap(), None);
     // One bit is written wrong: in the records, the records about left-out versions, the table or
     // the header.
     for at in [20, 40, 70, 600, 700, 900, 1_000] {
         let files = Flipping { files: committer.log.files.clone(), at };
-        let error = rewrite(&files, range, &erased, &|| false).unwrap_err();
+        let error = rewrite(&files, range.clone(), &erased, &|| false).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "byte {at}: {error:?}");
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
     let names = committer.log.files.list().unwrap();
-    assert!(!names.contains(&format!("{}{UNFINISHED}", segment_name(range.0))), "{names:?}");
+    assert!(!names.contains(&format!("{}{UNFINISHED}", segment_name(*range.start()))), "{names:?}");
 }
 
 /// A disk that writes one bit wrong.

@@ -1,56 +1,22 @@
-use bytes::BytesMut;
 use factum_backend::Commit;
 use factum_kernel::{
     AppendBatch, Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent, StreamId,
-    SystemClock, SystemIds, Timestamp,
+    SystemIds, Timestamp,
 };
 
 use super::*;
-use crate::{
-    append::{Committer, Delay},
-    disk::SystemFiles,
-    keeper::{Keeper, RECENTS_MAX},
-    recovery::{self, Founded},
-    tail::TailOptions,
-};
+use crate::{append::tests::open, keeper::RECENTS_MAX, recovery::Founded};
 
 const STREAMS: u64 = 20_000;
 const GROUPS: u64 = 2_000;
 const EVENTS_PER_GROUP: u64 = 50;
-
-/// A log in segments of 32 KiB, without threads.
-fn log(folder: &std::path::Path) -> Committer {
-    let options = TailOptions {
-        ids: Arc::new(SystemIds),
-        clock: Arc::new(SystemClock),
-        segment_bytes: 32 << 10,
-    };
-    let files = |name: &str| {
-        let path = folder.join(name);
-        std::fs::create_dir(&path).unwrap();
-        Arc::new(SystemFiles::open(&path).unwrap())
-    };
-    let opened = recovery::open(files("log"), Founded::Never, &options).unwrap();
-    let documents = recovery::open_documents(files("documents"), Founded::Never, &options, 8);
-    Committer {
-        keeper: Keeper::idle(opened.log.clone(), opened.tail.spare.clone()),
-        log: opened.log,
-        tail: opened.tail,
-        clock: options.clock,
-        commit_delay: Delay::default(),
-        buffer: BytesMut::new(),
-        documents: Arc::new(documents.unwrap().0),
-        document_keeper: None,
-        lock: None,
-    }
-}
 
 /// A hundred thousand events of twenty thousand streams, in some 135 segments. Memory holds the
 /// index of a few segments, and of the runs a few bytes per stream.
 #[test]
 fn memory_holds_a_few_segments_and_a_few_bytes_per_stream() {
     let folder = tempfile::tempdir().unwrap();
-    let mut committer = log(folder.path());
+    let mut committer = open(folder.path(), Founded::Never, 32 << 10);
     let mut recents_max = 0;
     for group in 0..GROUPS {
         let batch = |n: u64| {

@@ -71,7 +71,7 @@ pub(super) struct Chain<'f> {
     start: Start,
     /// The durable end that the writer recorded.
     recorded: Option<(u64, u32)>,
-    is_alone: bool,
+    pub(super) is_alone: bool,
     /// The segments by name, including those after the recorded end.
     pub(super) firsts: Vec<u64>,
     /// Their headers. A segment is open only while the walk is in it.

@@ -107,12 +107,16 @@ impl Counts {
     }
 }
 
+/// The index of a segment, made from its frames, and the positions that were left out of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Remade<'s> {
+    pub(super) recent: &'s Recent,
+    pub(super) left_out: &'s Erased,
+}
+
 /// The first item of a segment that a run has wrong.
-pub(super) fn segment(
-    run: &Run,
-    cache: &Cache,
-    (recent, left_out): (&Recent, &Erased),
-) -> Option<String> {
+pub(super) fn segment(run: &Run, cache: &Cache, remade: Remade<'_>) -> Option<String> {
+    let Remade { recent, .. } = remade;
     let reader = RunReader { run, cache };
     let wrong = |what: String, is_same: Result<bool, StoreError>| match is_same {
         Ok(true) => None,
@@ -124,13 +128,13 @@ pub(super) fn segment(
     let mut terms = terms.chain(recent.names.iter().map(|name| Term::Type(name)));
     let mut streams = recent.streams.iter();
     terms
-        .find_map(|term| wrong(shown(term), has_same(&reader, (recent, left_out), term)))
+        .find_map(|term| wrong(shown(term), has_same(&reader, remade, term)))
         .or_else(|| {
             streams.find_map(|(name, stream)| {
                 wrong(format!("stream={name}"), has_stream(&reader, recent, name, stream))
             })
         })
-        .or_else(|| wrong("places".into(), has_places(&reader, (recent, left_out))))
+        .or_else(|| wrong("places".into(), has_places(&reader, remade)))
         .or_else(|| {
             let names = reader.names(recent.first());
             wrong("names of types".into(), names.map(|names| names == *recent.names))
@@ -150,9 +154,10 @@ fn shown(term: Term<'_>) -> String {
 /// events that were left out since.
 fn has_same(
     reader: &RunReader<'_>,
-    (recent, left_out): (&Recent, &Erased),
+    remade: Remade<'_>,
     term: Term<'_>,
 ) -> Result<bool, StoreError> {
+    let Remade { recent, left_out } = remade;
     let mut ours = recent.list(term);
     let mut theirs = reader.list(term);
     let seek = |list: &mut Option<List<'_>>, from| match list {
@@ -189,10 +194,8 @@ fn has_stream(
     Ok(reader.state(name)?.is_some())
 }
 
-fn has_places(
-    reader: &RunReader<'_>,
-    (recent, left_out): (&Recent, &Erased),
-) -> Result<bool, StoreError> {
+fn has_places(reader: &RunReader<'_>, remade: Remade<'_>) -> Result<bool, StoreError> {
+    let Remade { recent, left_out } = remade;
     let mut position = recent.first();
     while position <= recent.last() {
         let (first, places) = reader.places(position)?;

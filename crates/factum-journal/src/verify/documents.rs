@@ -1,7 +1,7 @@
 //! The verification of the documents: every block of their runs, every frame of their log, and
 //! their number.
 
-use std::{error::Error, io, sync::Arc};
+use std::{error::Error, io, ops::RangeInclusive, sync::Arc};
 
 use factum_kernel::{Lineage, StoreError, StoreErrorKind};
 
@@ -70,9 +70,9 @@ impl Check<'_> {
         if is_whole { self.count(&chain, watch) } else { Ok(()) }
     }
 
-    fn damage(&mut self, name: &str, what: impl Into<String>, range: (u64, Option<u64>)) {
+    fn damage(&mut self, name: &str, what: impl Into<String>, revisions: RangeInclusive<u64>) {
         let damage = Damage::new(Part::Documents, format!("documents/{name}"), what);
-        self.findings.report.damage(damage.positions(range.0, range.1));
+        self.findings.report.damage(damage.positions(*revisions.start(), Some(*revisions.end())));
         self.cut.get_or_insert(self.through + 1);
     }
 
@@ -122,11 +122,11 @@ impl Check<'_> {
             let due = self.through + 1;
             if first > due {
                 let missing = RunKind::Documents.name(due, first - 1);
-                self.damage(&missing, "documents are missing", (due, Some(first - 1)));
+                self.damage(&missing, "documents are missing", due..=first - 1);
             } else if first < due {
-                self.damage(&name, "a file covers a part of another", (due, Some(last)));
+                self.damage(&name, "a file covers a part of another", due..=last);
             }
-            match read(&**self.files, &name, (first, last), start.lineage) {
+            match read(&**self.files, &name, first..=last, start.lineage) {
                 Ok(run) => {
                     start.previous = Some(run.header.segment);
                     start.lineage = Some(run.header.lineage);
@@ -134,14 +134,14 @@ impl Check<'_> {
                 }
                 Err(Unsound::Damaged(what, offset)) => {
                     start.previous = None;
-                    self.damage(&name, what, (first, Some(last)));
+                    self.damage(&name, what, first..=last);
                     if let Some(damage) = self.findings.report.damages.last_mut() {
                         damage.offset = offset;
                     }
                 }
                 Err(Unsound::Unreadable(error)) => {
                     start.previous = None;
-                    self.damage(&name, "the disk can't read it", (first, Some(last)));
+                    self.damage(&name, "the disk can't read it", first..=last);
                     self.findings.unreadable.get_or_insert(error);
                 }
             }
@@ -157,8 +157,8 @@ impl Check<'_> {
         let bytes = folder.runs.iter().map(|run| run.bytes).sum();
         watch.more(bytes);
         let headers: Vec<SegmentHeader> = chain.segments.iter().flatten().copied().collect();
-        let found = (folder, &headers[..]);
-        let (documents, _) = Documents::load(self.files.clone(), None, found, chain.end())?;
+        let files = self.files.clone();
+        let (documents, _) = Documents::load(files, None, folder, &headers, chain.end())?;
         self.findings.report.documents = documents.count()?;
         watch.add(bytes);
         Ok(())
@@ -180,7 +180,7 @@ enum Unsound {
 fn read(
     files: &dyn Files,
     name: &str,
-    range: (u64, u64),
+    revisions: RangeInclusive<u64>,
     lineage: Option<Lineage>,
 ) -> Result<Run, Unsound> {
     let damaged = |error: StoreError| {
@@ -196,14 +196,16 @@ fn read(
     };
     let run = Run::open_as(RunKind::Documents, files, name).map_err(damaged)?;
     let wrong = |what: &str| Err(Unsound::Damaged(what.into(), None));
-    if (run.header.first, run.header.last) != range {
+    if (run.header.first..=run.header.last) != revisions {
         return wrong("a file of documents has the name of another");
     }
     if lineage.is_some_and(|lineage| lineage != run.header.lineage) {
         return wrong("a file of documents is of another journal");
     }
-    run.check(|entry| revision_of(entry.value()).is_some_and(|it| (1..=range.1).contains(&it)))
-        .map_err(damaged)?;
+    run.check(|entry| {
+        revision_of(entry.value()).is_some_and(|it| (1..=*revisions.end()).contains(&it))
+    })
+    .map_err(damaged)?;
     Ok(run)
 }
 

@@ -6,6 +6,7 @@ use hashbrown::{HashMap, HashSet};
 use super::{
     Findings, Watch,
     chain::{self, Chain, Visitor},
+    compare::Remade,
     index::Runs,
     report::{Damage, Part},
     streams::{StreamKey, Streams},
@@ -257,8 +258,8 @@ impl Visitor for Events<'_> {
             self.runs.pass_gap();
             return;
         };
-        let found = (&recent, &self.left_out);
-        if self.runs.check(segment, found, &self.streams, findings) {
+        let remade = Remade { recent: &recent, left_out: &self.left_out };
+        if self.runs.check(segment, remade, &self.streams, findings) {
             self.erased_then = self.streams.all_erased();
         }
     }

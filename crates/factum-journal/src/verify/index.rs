@@ -8,7 +8,7 @@ use hashbrown::HashSet;
 use super::{
     Findings, Watch,
     chain::{self, Chain},
-    compare::{self, Counts},
+    compare::{self, Counts, Remade},
     events::index_damage,
     streams::Streams,
 };
@@ -16,7 +16,6 @@ use crate::{
     cache::Cache,
     erased::Erased,
     index::load_erased,
-    recent::Recent,
     run::reader::RunReader,
     run::{Run, run_name, runs_in},
     segment::{Segment, SegmentHeader},
@@ -46,16 +45,16 @@ impl<'c> Runs<'c> {
     pub(super) fn open(
         chain: &Chain<'_>,
         names: &[String],
-        is_alone: bool,
         cache: &'c Cache,
-        (findings, watch): (&mut Findings, &mut Watch<'_>),
+        findings: &mut Findings,
+        watch: &mut Watch<'_>,
     ) -> Self {
         let mut runs = Self { runs: Vec::new(), cache, has_gap: false };
         for (first, last) in runs_in(names) {
             let name = run_name(first, last);
             match chain.files.open(&name) {
                 // The run was merged away since the names were read.
-                Err(e) if !is_alone && e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) if !chain.is_alone && e.kind() == io::ErrorKind::NotFound => continue,
                 Err(_) => {}
                 Ok(file) => watch.add(chain::len(&*file)),
             }
@@ -63,7 +62,7 @@ impl<'c> Runs<'c> {
             if runs.runs.last().is_some_and(|it| last <= it.run.header.last) {
                 continue;
             }
-            match read(chain, &name, (first, last)) {
+            match read(chain, &name, first..=last) {
                 Ok(checked) => {
                     if checked.found.has_erased() {
                         findings.erased_runs.insert(name);
@@ -106,7 +105,7 @@ impl<'c> Runs<'c> {
     pub(super) fn check(
         &mut self,
         segment: &Segment,
-        (recent, left_out): (&Recent, &Erased),
+        remade: Remade<'_>,
         streams: &Streams,
         findings: &mut Findings,
     ) -> bool {
@@ -116,8 +115,8 @@ impl<'c> Runs<'c> {
             |it: &&mut Checked| (it.run.header.first..=it.run.header.last).contains(&first);
         // The next opening makes a missing run.
         let Some(checked) = self.runs.iter_mut().find(covers) else { return false };
-        checked.wanted.add(recent, left_out);
-        let mut wrong = compare::segment(&checked.run, self.cache, (recent, left_out));
+        checked.wanted.add(remade.recent, remade.left_out);
+        let mut wrong = compare::segment(&checked.run, self.cache, remade);
         let is_end = checked.run.header.segment == first;
         if is_end && !self.has_gap {
             wrong = wrong
@@ -201,7 +200,7 @@ enum Unsound {
 }
 
 /// Reads a whole run.
-fn read(chain: &Chain<'_>, name: &str, range: (u64, u64)) -> Result<Checked, Unsound> {
+fn read(chain: &Chain<'_>, name: &str, positions: RangeInclusive<u64>) -> Result<Checked, Unsound> {
     let damaged = |error: StoreError| {
         if error.kind() != StoreErrorKind::Corrupt {
             return Unsound::Unreadable(error);
@@ -211,7 +210,7 @@ fn read(chain: &Chain<'_>, name: &str, range: (u64, u64)) -> Result<Checked, Uns
         Unsound::Damaged("a file of the index is not what was written".into(), offset)
     };
     let run = Run::open(chain.files, name).map_err(damaged)?;
-    if !is_ours(chain, &run, range) {
+    if !is_ours(chain, &run, positions) {
         let what = "a file of the index is of another log, or of another history";
         return Err(Unsound::Damaged(what.into(), None));
     }
@@ -220,10 +219,10 @@ fn read(chain: &Chain<'_>, name: &str, range: (u64, u64)) -> Result<Checked, Uns
 }
 
 /// Returns whether a run is of this log, as far as the log's segments show.
-fn is_ours(chain: &Chain<'_>, run: &Run, range: (u64, u64)) -> bool {
+fn is_ours(chain: &Chain<'_>, run: &Run, positions: RangeInclusive<u64>) -> bool {
     let header = run.header;
     let known: HashSet<u64> = chain.firsts.iter().copied().collect();
-    if (header.first, header.last) != range {
+    if (header.first..=header.last) != positions {
         return false;
     }
     let segments = chain.segments.iter().flatten();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use factum_journal::{JournalOptions, JournalStore};
+use factum_journal::{Access, JournalOptions, JournalStore};
 use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
 use tempfile::TempDir;
 
@@ -19,18 +19,26 @@ impl JournalSubject {
         let folder = tempfile::tempdir().unwrap();
         Self { folder, segment_bytes, document_segment_bytes }
     }
+
+    fn options(&self, setup: &Setup) -> JournalOptions {
+        let mut options = JournalOptions::new(self.folder.path())
+            .with_clock(setup.clock.clone())
+            .with_segment_bytes(self.segment_bytes)
+            .with_document_segment_bytes(self.document_segment_bytes);
+        options.commit_delay = setup.commit_delay.clone();
+        options
+    }
 }
 
 #[async_trait]
 impl Subject for JournalSubject {
     async fn open(&self, setup: &Setup) -> Result<Stores, OpenError> {
-        let options = JournalOptions::new(self.folder.path())
-            .with_clock(setup.clock.clone())
-            .with_segment_bytes(self.segment_bytes)
-            .with_document_segment_bytes(self.document_segment_bytes);
-        let mut options = options;
-        options.commit_delay = setup.commit_delay.clone();
-        Ok(Stores::both(Arc::new(JournalStore::open(options).await?)))
+        Ok(Stores::both(Arc::new(JournalStore::open(self.options(setup)).await?)))
+    }
+
+    async fn open_to_read(&self, setup: &Setup) -> Result<Option<Stores>, OpenError> {
+        let options = self.options(setup).with_access(Access::ReadOnly);
+        Ok(Some(Stores::both(Arc::new(JournalStore::open(options).await?))))
     }
 }
 

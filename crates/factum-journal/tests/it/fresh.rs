@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use factum_journal::{JournalOptions, JournalStore};
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Clock, Content, EventId, EventName, EventStore,
-    ExpectedVersion, IdSource, NewEvent, StreamId, SystemClock, SystemIds, Tag,
+    AppendBatch, AppendError, Appended, EventStore, ExpectedVersion, NewEvent, Tag,
 };
-pub(crate) use factum_testing::{check_log, pages};
+use factum_testing::batch;
+pub(crate) use factum_testing::{
+    batch::{new_id, stream},
+    check_log, pages,
+};
 
 /// Small enough that a test goes through many segments.
 pub(crate) const SEGMENT_BYTES: u32 = 16 << 10;
@@ -17,18 +20,8 @@ pub(crate) async fn open(path: &Path) -> JournalStore {
     JournalStore::open(options).await.unwrap()
 }
 
-pub(crate) fn new_id() -> EventId {
-    EventId::new(SystemIds.uuid(SystemClock.now()))
-}
-
 pub(crate) fn event(payload: &str) -> NewEvent {
-    let name = EventName::from_static("account.opened");
-    NewEvent::new(new_id(), name, Content::Json, payload.to_owned())
-        .with_tag(Tag::new("branch", 7).unwrap())
-}
-
-pub(crate) fn stream(key: &str) -> StreamId {
-    StreamId::new("account", key).unwrap()
+    batch::event(payload).with_tag(Tag::new("branch", 7).unwrap())
 }
 
 /// Appends an event.

@@ -10,7 +10,6 @@ mod golden;
 mod joining;
 mod lineage;
 mod opening;
-mod outside;
 mod place;
 mod process;
 mod reading;

@@ -9,8 +9,8 @@ use std::{
 
 use factum_journal::{Access, JournalOptions, JournalStore, verify};
 use factum_kernel::{
-    AppendBatch, AppendError, DocumentStore, EventName, EventStore, ExpectedRevision,
-    ExpectedVersion, ReadQuery, StoreErrorKind, StreamChange, WriteBatch,
+    AppendBatch, DocumentStore, EventName, EventStore, ExpectedRevision, ExpectedVersion,
+    ReadQuery, StoreErrorKind, StreamChange, WriteBatch,
 };
 
 use crate::fresh::{append_one, check_log, event, files, grow, open, pages, stream};
@@ -256,26 +256,6 @@ async fn a_reader_goes_on_when_an_index_is_readable_again() {
     assert_eq!(check_log(&reader).await.value(), before + 2);
     let page = reader.read(ReadQuery::stream(stream("new"))).await.unwrap();
     assert_eq!(page.events.len(), 1);
-    writer.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_reader_sees_documents_and_writes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let writer = open(folder.path()).await;
-    let reader = follow(folder.path()).await;
-    for value in ["1", "2"] {
-        let batch = WriteBatch::new().put("a", ExpectedRevision::Any, value);
-        writer.write(batch.clone()).await.unwrap();
-        let found = reader.get(b"a").await.unwrap().unwrap();
-        assert_eq!(found.value, value);
-        assert!(reader.write(batch).await.is_err());
-    }
-    let batch = AppendBatch::new().write(stream("x"), ExpectedVersion::Any, [event("{}")]);
-    match reader.append(batch).await {
-        Err(AppendError::Store(error)) => assert_eq!(error.kind(), StoreErrorKind::Invalid),
-        other => panic!("{other:?}"),
-    }
     writer.close().await.unwrap();
 }
 

@@ -331,8 +331,17 @@ async fn what_is_kept_in_part_only_takes_the_space_of_that_part() {
     store.close().await.unwrap();
 }
 
-/// A journal whose last segment was just begun and holds all its changes; and the file before them.
-async fn erased_lately(path: &Path) -> (u64, PathBuf, Vec<u8>, Vec<u8>) {
+/// A journal whose last segment was just begun and holds all its changes.
+struct ErasedLately {
+    head: u64,
+    /// The last segment, and its bytes before the changes.
+    active: PathBuf,
+    before: Vec<u8>,
+    /// The recorded durable end before the changes.
+    synced: Vec<u8>,
+}
+
+async fn erased_lately(path: &Path) -> ErasedLately {
     let store = open(path).await;
     append(&store, 1..=EVENTS / 2).await;
     let mut head = EVENTS / 2;
@@ -348,13 +357,13 @@ async fn erased_lately(path: &Path) -> (u64, PathBuf, Vec<u8>, Vec<u8>) {
     until("segments are rewritten", || rewritten(path) >= segments - LAST).await;
     store.close().await.unwrap();
     assert_eq!(files(path, ".log").pop().unwrap(), active);
-    (head, active, before, synced)
+    ErasedLately { head, active, before, synced }
 }
 
 #[tokio::test]
 async fn a_log_that_lost_the_change_that_erased_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (_, active, before, _) = erased_lately(folder.path()).await;
+    let ErasedLately { active, before, .. } = erased_lately(folder.path()).await;
     std::fs::write(active, before).unwrap();
     let options = JournalOptions::new(folder.path());
     let error = JournalStore::open(options).await.unwrap_err();
@@ -382,7 +391,7 @@ async fn a_log_that_lost_the_change_that_erased_is_refused() {
 async fn a_reader_that_opened_before_events_were_erased_sees_whole_streams() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let (head, _, _, synced) = erased_lately(path).await;
+    let ErasedLately { head, synced, .. } = erased_lately(path).await;
     std::fs::write(path.join("log/synced"), synced).unwrap();
     files(path, ".index").iter().for_each(|run| std::fs::remove_file(run).unwrap());
     // Locked like a writer's; without a writer, the reader would go on to the end.

@@ -161,9 +161,18 @@ fn is_written_as(float: f64, text: &str) -> bool {
     float.is_finite() && decimal(&format!("{float:e}")) == decimal(text)
 }
 
-/// A decimal number as its sign, its digits without zeros around them, and the power of ten of the
-/// digit before the first: 120 and 1.2e2 are equal. `None` for a power that no float comes near.
-fn decimal(text: &str) -> Option<(bool, String, i64)> {
+/// A decimal number, the same for every way to write it: 120 and 1.2e2 are equal.
+#[derive(PartialEq)]
+struct Decimal {
+    is_negative: bool,
+    /// Without zeros around them.
+    digits: String,
+    /// The power of ten of the digit before the first.
+    power: i64,
+}
+
+/// Reads a number; `None` for a power that no float comes near.
+fn decimal(text: &str) -> Option<Decimal> {
     let (mantissa, power) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let mut power = power.parse::<i32>().map(i64::from).ok()?;
     let is_negative = mantissa.starts_with('-');
@@ -175,7 +184,7 @@ fn decimal(text: &str) -> Option<(bool, String, i64)> {
     power -= (digits.len() - significant.len()) as i64;
     let significant = significant.trim_end_matches('0');
     let power = if significant.is_empty() { 0 } else { power };
-    Some((is_negative, significant.to_owned(), power))
+    Some(Decimal { is_negative, digits: significant.to_owned(), power })
 }
 
 /// Writes a value as serde_json would write what it came from.

@@ -57,11 +57,6 @@ impl SnapshotPolicy {
         }
     }
 
-    /// A snapshot every 50 events, so that mistakes around snapshots show early.
-    pub const fn development() -> Self {
-        Self::every_events(50)
-    }
-
     /// A snapshot every 200 events, at most one per second. Two are kept.
     pub const fn production() -> Self {
         Self::every_events(200).with_spacing_min(Duration::from_secs(1)).with_kept(2)
@@ -75,12 +70,6 @@ impl SnapshotPolicy {
     /// A snapshot whenever the last one is this old and there are new events.
     pub const fn every(age: Duration) -> Self {
         Self { every: Some(age), ..Self::new() }
-    }
-
-    /// Takes a snapshot also when the last one is this old.
-    pub const fn or_every(mut self, age: Duration) -> Self {
-        self.every = Some(age);
-        self
     }
 
     /// Sets the shortest time between two snapshots.

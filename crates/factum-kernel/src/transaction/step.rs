@@ -12,7 +12,7 @@ use crate::{
     aggregate::Aggregate,
     execution::TransactionError,
     load::LoadError,
-    model::{DecisionModel, read_model},
+    model::{DecisionModel, ModelWrite, read_model},
     query::AppendCondition,
     read::ReadQuery,
     repository::Repository,
@@ -160,7 +160,7 @@ impl<M: DecisionModel> Step for Over<M> {
         let decision = read.model.decide(&self.0, &cx);
         let decision =
             decision.map_err(|no| TransactionError::Rejected(StepRejected::new(number, no)))?;
-        for (category, key, event) in decision.into_writes() {
+        for ModelWrite { category, key, event } in decision.into_writes() {
             let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
             let (new, as_read) = encoder.event(&event)?;
             read.query.check_kinds(std::slice::from_ref(&new)).map_err(EncodeError::from)?;

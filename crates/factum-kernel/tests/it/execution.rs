@@ -14,7 +14,7 @@ use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejecti
 
 use crate::{
     bench::{Bench, at, no_metadata, open, stream},
-    meddled::{Meddled, Meddler},
+    meddled::{Meddler, meddled},
 };
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn with_rival(times: usize) -> (Arc<Bench>, Repository<Account>) {
     let bench = Arc::new(Bench::new());
     bench.open("ada", &[500]).await;
     let rival = Rival { bench: bench.clone(), times };
-    let store = Arc::new(Meddled::new(bench.store.clone(), rival));
+    let store = meddled(bench.store.clone(), rival);
     (bench.clone(), Repository::new(bench.kernel.clone().with_events(store)))
 }
 
@@ -313,7 +313,7 @@ async fn an_answer_that_does_not_fit_what_was_sent_is_not_believed() {
     ];
     for lie in lies {
         let bench = Bench::new();
-        let store = Arc::new(Meddled::new(bench.store.clone(), Liar(lie)));
+        let store = meddled(bench.store.clone(), Liar(lie));
         let accounts = Repository::<Account>::new(bench.kernel.clone().with_events(store));
         let told = tokio::spawn(async move { accounts.execute("ada", &open("ada")).await });
         assert!(told.await.unwrap_err().is_panic());

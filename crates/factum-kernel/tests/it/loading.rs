@@ -14,7 +14,7 @@ use factum_macros::Event;
 
 use crate::{
     bench::{Bench, at, no_metadata, stream},
-    meddled::{Meddled, Meddler},
+    meddled::{Meddler, meddled},
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -198,7 +198,7 @@ async fn history_that_goes_during_a_load_is_noticed() {
         bench.open("ada", &vec![1; 1_499]).await;
         bench.clock.sleep(HOUR).await;
         bench.deposit("ada", &[1]).await;
-        let store = Arc::new(Meddled::new(bench.store.clone(), Summariser(bench.clone())));
+        let store = meddled(bench.store.clone(), Summariser(bench.clone()));
         let accounts = Repository::<Account>::new(bench.kernel.clone().with_events(store));
         let loaded = accounts.load_at("ada", wanted).await;
         let seen = loaded.map(|loaded| (loaded.state.balance_cents, loaded.version.value()));

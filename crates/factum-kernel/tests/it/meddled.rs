@@ -9,11 +9,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_kernel::{
-    AppendBatch, AppendError, Appended, EventStore, Guarantees, Page, Position, ReadQuery,
-    StoreError, StreamChange, StreamId, StreamInfo,
-};
-use tokio::sync::watch;
+use factum_kernel::{AppendBatch, AppendError, Appended, EventStore, Page, ReadQuery, StoreError};
+use factum_testing::{ForwardEvents, Forwarding};
 
 /// Done before a call to the store.
 #[async_trait]
@@ -31,7 +28,7 @@ pub(crate) trait Meddler: Send + Sync + 'static {
 }
 
 /// A store with a meddler before it.
-pub(crate) struct Meddled<M> {
+struct Meddled<M> {
     inner: Arc<dyn EventStore>,
     meddler: M,
     appends: AtomicUsize,
@@ -40,16 +37,20 @@ pub(crate) struct Meddled<M> {
     lost: u64,
 }
 
-impl<M> Meddled<M> {
-    pub(crate) fn new(inner: Arc<dyn EventStore>, meddler: M) -> Self {
-        Self::losing(inner, meddler, 0)
-    }
+/// The store with the meddler before it.
+pub(crate) fn meddled<M: Meddler>(inner: Arc<dyn EventStore>, meddler: M) -> Arc<dyn EventStore> {
+    meddled_losing(inner, meddler, 0)
+}
 
-    pub(crate) fn losing(inner: Arc<dyn EventStore>, meddler: M, lost: u64) -> Self {
-        let appends = AtomicUsize::new(0);
-        let reads = AtomicUsize::new(0);
-        Self { inner, meddler, appends, reads, lost }
-    }
+/// The same, without this many events from the start of the log.
+pub(crate) fn meddled_losing<M: Meddler>(
+    inner: Arc<dyn EventStore>,
+    meddler: M,
+    lost: u64,
+) -> Arc<dyn EventStore> {
+    let appends = AtomicUsize::new(0);
+    let reads = AtomicUsize::new(0);
+    Arc::new(Forwarding(Meddled { inner, meddler, appends, reads, lost }))
 }
 
 impl<M> fmt::Debug for Meddled<M> {
@@ -59,7 +60,11 @@ impl<M> fmt::Debug for Meddled<M> {
 }
 
 #[async_trait]
-impl<M: Meddler> EventStore for Meddled<M> {
+impl<M: Meddler> ForwardEvents for Meddled<M> {
+    fn events(&self) -> Arc<dyn EventStore> {
+        self.inner.clone()
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         self.meddler.before_append(self.appends.fetch_add(1, Ordering::SeqCst)).await;
         self.inner.append(batch).await.map(|appended| self.meddler.answer(appended))
@@ -70,25 +75,5 @@ impl<M: Meddler> EventStore for Meddled<M> {
         let mut page = self.inner.read(query).await?;
         page.events.retain(|event| event.position().value() > self.lost);
         Ok(page)
-    }
-
-    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
-        self.inner.stream_info(stream).await
-    }
-
-    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, AppendError> {
-        self.inner.change(s, change).await
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.inner.head()
-    }
-
-    fn guarantees(&self) -> Guarantees {
-        self.inner.guarantees()
-    }
-
-    async fn close(&self) -> Result<(), StoreError> {
-        self.inner.close().await
     }
 }

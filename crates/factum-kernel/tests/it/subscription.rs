@@ -12,7 +12,7 @@ use factum_testing::bank::AccountCommand;
 
 use crate::{
     bench::{Bench, stream},
-    meddled::{Meddled, Meddler},
+    meddled::{Meddler, meddled_losing},
 };
 
 async fn positions(bench: &Bench, query: ReadQuery) -> Vec<u64> {
@@ -105,7 +105,7 @@ async fn a_hole_at_the_start_is_noticed_and_a_filter_leaves_none() {
     /// Loses the first two events.
     struct Loser;
     impl Meddler for Loser {}
-    let store = Arc::new(Meddled::losing(bench.store.clone(), Loser, 2));
+    let store = meddled_losing(bench.store.clone(), Loser, 2);
     let first = ReadLog::new(store, ReadQuery::log()).next().await.unwrap();
     assert!(matches!(first, Err(ReadError::Gap { .. })), "{first:?}");
 }

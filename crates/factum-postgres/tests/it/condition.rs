@@ -4,7 +4,7 @@ use factum_kernel::{
     AppendBatch, EventName, EventStore, ExpectedVersion, NewEvent, Query, QueryItem, StreamChange,
     Tag,
 };
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use crate::fresh::{Fresh, event, stream};
 
@@ -53,13 +53,23 @@ struct Condition {
     query: Query,
 }
 
-/// The database's result for each member: the index of a condition, and a position.
+/// The database's result for a member.
+#[derive(Debug)]
+struct Hit {
+    member: i32,
+    /// The index of the condition.
+    condition: usize,
+    position: i64,
+}
+
+/// The database's results for the members, of which some are refused already.
 async fn hits(
     raw: &Client,
     schema: &str,
-    (head, refused): (i64, &[i32]),
+    head: i64,
+    refused: &[i32],
     conditions: &[Condition],
-) -> Vec<(i32, usize, i64)> {
+) -> Vec<Hit> {
     let items: Vec<&QueryItem> = conditions.iter().flat_map(|it| it.query.items()).collect();
     let count = |number: usize| i32::try_from(number).unwrap();
     let members: Vec<_> = conditions.iter().map(|it| it.member).collect();
@@ -88,7 +98,9 @@ async fn hits(
         .await
         .unwrap();
     let place = |number: i32| usize::try_from(number).unwrap() - 1;
-    rows.iter().map(|row| (row.get(0), place(row.get(1)), row.get(2))).collect()
+    let hit =
+        |row: &Row| Hit { member: row.get(0), condition: place(row.get(1)), position: row.get(2) };
+    rows.iter().map(hit).collect()
 }
 
 #[tokio::test]
@@ -128,16 +140,17 @@ async fn conditions_of_a_group_are_judged_as_each_by_itself() {
             };
             events.filter(is_met).map(|(position, _)| position).collect()
         };
-        let mut hits = hits(&raw, &fresh.schema.name, (head, &refused), &conditions).await;
+        let mut hits = hits(&raw, &fresh.schema.name, head, &refused, &conditions).await;
         found += hits.len();
         for member in 1..=4 {
-            let hit = hits.iter().position(|hit| hit.0 == member).map(|at| hits.remove(at));
+            let hit = hits.iter().position(|hit| hit.member == member).map(|at| hits.remove(at));
             let mut own = conditions.iter().enumerate().filter(|(_, it)| it.member == member);
             let first = own.find(|(_, condition)| !met(condition).is_empty());
             let first = first.filter(|_| !refused.contains(&member));
-            assert_eq!(hit.map(|hit| hit.1), first.map(|(place, _)| place), "of member {member}");
+            let condition = hit.as_ref().map(|hit| hit.condition);
+            assert_eq!(condition, first.map(|(place, _)| place), "of member {member}");
             if let (Some(hit), Some((_, condition))) = (hit, first) {
-                assert!(met(condition).contains(&hit.2), "{hit:?} of {:?}", met(condition));
+                assert!(met(condition).contains(&hit.position), "{hit:?} of {:?}", met(condition));
             }
         }
         assert!(hits.is_empty(), "one hit for each member, left are {hits:?}");

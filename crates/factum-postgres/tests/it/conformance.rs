@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use factum_kernel::{Clock, Monotonic, Timestamp};
-use factum_postgres::PostgresStore;
+use factum_postgres::{Access, PostgresOptions, PostgresStore};
 use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
 
 use crate::server::{Schema, url};
@@ -18,6 +18,14 @@ impl PostgresSubject {
     fn on(variable: &str) -> Self {
         Self { schema: Arc::new(Schema::on(&url(variable))) }
     }
+
+    fn options(&self, setup: &Setup) -> PostgresOptions {
+        let clock = ClockWithSchema { clock: setup.clock.clone(), _schema: self.schema.clone() };
+        let mut options = self.schema.options().with_clock(Arc::new(clock));
+        options.connections_max = 4;
+        options.commit_delay = setup.commit_delay.clone();
+        options
+    }
 }
 
 #[async_trait]
@@ -29,11 +37,12 @@ impl Subject for PostgresSubject {
     }
 
     async fn open_another(&self, setup: &Setup) -> Result<Stores, OpenError> {
-        let clock = ClockWithSchema { clock: setup.clock.clone(), _schema: self.schema.clone() };
-        let mut options = self.schema.options().with_clock(Arc::new(clock));
-        options.connections_max = 4;
-        options.commit_delay = setup.commit_delay.clone();
-        Ok(Stores::both(Arc::new(PostgresStore::open(options).await?)))
+        Ok(Stores::both(Arc::new(PostgresStore::open(self.options(setup)).await?)))
+    }
+
+    async fn open_to_read(&self, setup: &Setup) -> Result<Option<Stores>, OpenError> {
+        let options = self.options(setup).with_access(Access::ReadOnly);
+        Ok(Some(Stores::both(Arc::new(PostgresStore::open(options).await?))))
     }
 }
 

@@ -1,11 +1,10 @@
 //! A store in a schema of its own, and appends to it.
 
-use factum_kernel::{
-    AppendBatch, Category, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
-    StreamId, SystemClock, SystemIds, Tag,
-};
 use factum_postgres::PostgresStore;
-pub(crate) use factum_testing::{check_log, pages, positions};
+pub(crate) use factum_testing::{
+    batch::{category, event, one, stream, tagged},
+    check_log, pages, positions,
+};
 
 use crate::server::Schema;
 
@@ -32,31 +31,4 @@ impl Fresh {
         let path = format!("SET search_path = {}", self.schema.name);
         raw.batch_execute(&format!("{path}; {statements}")).await.unwrap();
     }
-}
-
-pub(crate) fn new_id() -> EventId {
-    EventId::new(SystemIds.uuid(SystemClock.now()))
-}
-
-pub(crate) fn event(payload: &str) -> NewEvent {
-    let name = EventName::from_static("account.opened");
-    NewEvent::new(new_id(), name, Content::Json, payload.to_owned())
-}
-
-pub(crate) fn stream(key: &str) -> StreamId {
-    StreamId::new("account", key).unwrap()
-}
-
-pub(crate) fn one(key: &str) -> AppendBatch {
-    AppendBatch::new().write(stream(key), ExpectedVersion::Any, [event("{}")])
-}
-
-pub(crate) fn tagged(key: &str, tags: &[&str]) -> AppendBatch {
-    let event =
-        tags.iter().fold(event("{}"), |event, tag| event.with_tag(Tag::parse(tag).unwrap()));
-    AppendBatch::new().write(stream(key), ExpectedVersion::Any, [event])
-}
-
-pub(crate) fn category() -> Category {
-    Category::new("account").unwrap()
 }

@@ -63,7 +63,7 @@ async fn a_forged_notification_does_not_hide_a_retry_from_its_first_attempt() {
     first.append(one("bob")).await.unwrap();
     let raw = fresh.schema.raw().await;
     forge(&fresh, &raw, 3).await;
-    assert_stored_once(&first, &second, (&raw, &fresh.schema.name)).await;
+    assert_stored_once(&first, &second, &raw, &fresh.schema.name).await;
     assert_eq!(positions(&fresh.store, ReadQuery::log()).await, [1, 2]);
 }
 
@@ -72,7 +72,8 @@ async fn a_forged_notification_does_not_hide_a_retry_from_its_first_attempt() {
 async fn assert_stored_once(
     first: &PostgresStore,
     second: &PostgresStore,
-    (raw, schema): (&Client, &str),
+    raw: &Client,
+    schema: &str,
 ) {
     let held = format!("BEGIN; SELECT {}", lock(schema));
     raw.batch_execute(&held).await.unwrap();
@@ -91,9 +92,15 @@ async fn assert_stored_once(
     assert_eq!(late.await.unwrap().unwrap(), stored.replayed());
 }
 
-/// A primary that is gone, and its promoted standby, which lacks the last three of eight events.
-/// The store was opened on the primary, and knows of all eight.
-async fn fail_over() -> (Instance, PostgresStore, PostgresOptions) {
+/// A promoted standby, which lacks the last three of eight events; its primary is gone.
+struct FailedOver {
+    standby: Instance,
+    /// Opened on the primary, so that it knows of all eight.
+    store: PostgresStore,
+    options: PostgresOptions,
+}
+
+async fn fail_over() -> FailedOver {
     let mut primary = Instance::start(&[]);
     let standby = Instance::copy_of(&primary, true);
     let both = format!(
@@ -126,21 +133,21 @@ async fn fail_over() -> (Instance, PostgresStore, PostgresOptions) {
     primary.kill();
     behind.query("SELECT pg_promote()", &[]).await.unwrap();
     count(5).await;
-    (standby, store, options)
+    FailedOver { standby, store, options }
 }
 
 #[tokio::test]
 async fn a_promoted_standby_without_the_tail_hides_no_retry_from_its_first_attempt() {
-    let (standby, first, options) = fail_over().await;
+    let FailedOver { standby, store: first, options } = fail_over().await;
     let second = PostgresStore::open(options).await.unwrap();
     let raw = raw(&standby.url()).await;
-    assert_stored_once(&first, &second, (&raw, "factum")).await;
+    assert_stored_once(&first, &second, &raw, "factum").await;
     assert_eq!(check_log(&first).await.value(), 6);
 }
 
 #[tokio::test]
 async fn listeners_go_on_with_the_head_of_a_promoted_standby_without_the_tail() {
-    let (_standby, store, options) = fail_over().await;
+    let FailedOver { standby: _standby, store, options } = fail_over().await;
     let mut head = store.head();
     let heard = timeout(PATIENCE, head.wait_for(|head| head.value() == 5)).await;
     heard.expect("the lower head is heard of").unwrap();

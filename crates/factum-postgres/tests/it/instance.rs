@@ -24,7 +24,7 @@ pub(crate) struct Kept(Child);
 impl Kept {
     /// Runs a program as a user without special rights, until the drop sends it this signal. Its
     /// output goes to `log`.
-    pub(crate) fn spawn((program, signal): (&Path, &str), arguments: &[&str], log: &Path) -> Self {
+    pub(crate) fn spawn(program: &Path, signal: &str, arguments: &[&str], log: &Path) -> Self {
         let mut keeper = as_user(Path::new("/bin/sh"));
         keeper.args(["-c", KEEPER, "keeper", signal]).arg(program).args(arguments);
         let log = File::options().create(true).append(true).open(log).unwrap();
@@ -160,7 +160,7 @@ impl Instance {
         let all = ["listen_addresses=127.0.0.1", "unix_socket_directories="];
         arguments.extend(all.into_iter().chain(settings).flat_map(|setting| ["-c", setting]));
         let log = self.folder.path().join("log");
-        self.process = Some(Kept::spawn((&bin().join("postgres"), "QUIT"), &arguments, &log));
+        self.process = Some(Kept::spawn(&bin().join("postgres"), "QUIT", &arguments, &log));
     }
 
     fn end(&mut self) {

@@ -12,7 +12,7 @@ use factum_postgres::{
 };
 
 use crate::{
-    fresh::{Fresh, check_log, event, one, positions, stream, tagged},
+    fresh::{Fresh, check_log, event, one, stream, tagged},
     role::Role,
     server::{Database, Schema, raw, url, with},
 };
@@ -66,21 +66,6 @@ async fn a_server_or_database_that_is_not_there_is_named() {
     assert!(error.to_string().starts_with("there is no such database"), "{error}");
     let error = refusal(schema.options().with_access(Access::ReadOnly)).await;
     assert!(error.to_string().starts_with("there is no log"), "{error}");
-}
-
-#[tokio::test]
-async fn reading_beside_a_writer_refuses_to_write() {
-    let fresh = Fresh::open().await;
-    fresh.store.append(one("ada")).await.unwrap();
-    let options = fresh.schema.options().with_access(Access::ReadOnly);
-    let reader = PostgresStore::open(options).await.unwrap();
-    assert_eq!(positions(&reader, ReadQuery::log()).await, [1]);
-    assert!(reader.append(one("ada")).await.unwrap_err().to_string().contains("mode=read"));
-    let write = WriteBatch::new().put("a", ExpectedRevision::Any, "v");
-    assert!(reader.write(write).await.is_err());
-    let mut head = reader.head();
-    fresh.store.append(one("ada")).await.unwrap();
-    head.wait_for(|head| head.value() == 2).await.unwrap();
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ impl Pooler {
         let file = folder.path().join("pgbouncer.ini");
         let (user, database) = settings(&file, port, server);
         let log = folder.path().join("log");
-        let process = Kept::spawn((&program, "TERM"), &[file.to_str().unwrap()], &log);
+        let process = Kept::spawn(&program, "TERM", &[file.to_str().unwrap()], &log);
         let url = format!("postgres://{user}@127.0.0.1:{port}/{database}");
         for _ in 0..100 {
             if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {

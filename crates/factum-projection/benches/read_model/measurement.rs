@@ -6,7 +6,6 @@
 //! by round, and the medians count. Then single events are appended. The time is measured from the
 //! append's answer until the in-memory model shows the event.
 
-mod arguments;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod bare;
 mod log;
@@ -21,11 +20,11 @@ use factum_kernel::{
     Clock, Kernel, KeyRange, Monotonic, Position, ReadQuery, RecordedEvent, SystemClock,
 };
 use factum_projection::{Documents, Fold, Projection, Projections};
+use factum_testing::Arguments;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use self::{
-    arguments::Arguments,
     log::Log,
     model::{Balances, BenchEvent, ToDocuments},
     reading::Rates,

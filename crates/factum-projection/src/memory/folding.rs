@@ -6,8 +6,8 @@ use factum_consumer::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
     StopCause, StopReason, TargetError, Then,
     part::{
-        Chunk, EventLoop, Names, ORDERS_EVERY, Orders, Pace, Patience, Place, Reading, Source,
-        StoredLetter,
+        Chunk, EventLoop, Names, ORDERS_EVERY, Orders, Pace, PageMax, Patience, Place, Reading,
+        Source, StoredLetter,
         progress::{Mark, Progress},
     },
 };
@@ -151,7 +151,8 @@ where
         let (model, letters) = model.unwrap_or_default();
         let position = progress.position();
         let from = progress.checkpoint.ok_or(position);
-        let page_max = (self.options.batch_events_max, self.options.batch_bytes_max);
+        let page_max =
+            PageMax { events: self.options.batch_events_max, bytes: self.options.batch_bytes_max };
         let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
         // The checkpoint may be of another log, so it is verified before its position is shown.
         if let Err(error) = source.verify().await {

@@ -19,7 +19,8 @@ impl ConsumerRows {
     /// Reads the rows with these statements.
     pub(crate) async fn read(
         consumer: &Arc<str>,
-        (letters, name): (&Arc<str>, &str),
+        letters: &Arc<str>,
+        name: &str,
         tx: &mut PostgresTx,
     ) -> Result<Option<Self>, sqlx::Error> {
         let consumer = sqlx::query(AssertSqlSafe(consumer.clone())).bind(name);

@@ -75,7 +75,8 @@ pub(crate) fn are_tables_there(connection: &Connection) -> Result<bool, rusqlite
 pub(crate) fn make(
     connection: &mut Connection,
     consumer: &str,
-    (setup, build): (Option<&str>, Option<&BuildFile>),
+    setup: Option<&str>,
+    build: Option<&BuildFile>,
 ) -> Result<Opened, TargetError> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate);
     let tx = tx.map_err(fault::before_commit)?;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,18 +9,23 @@ use std::{
     time::Duration,
 };
 
-use factum_consumer::{ConsumerOptions, Consumers, FailurePolicy, HandleError};
+use factum_consumer::{ConsumerHandle, ConsumerOptions, Consumers, FailurePolicy, HandleError};
 use factum_kernel::{
     Cbor, Codec, DocumentStore, Kernel, KeyRange, Position, ReadLog, ReadQuery, RecordedEvent,
-    Repository, ScanQuery, TagKey, Writers, decode_event,
+    Repository, ScanQuery, StreamId, TagKey, Writers, decode_event,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{
     Documents, DocumentsTx, Fold, MemoryModel, Projection, ProjectionHandle, Projections,
     is_sql_outage,
 };
-use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+use factum_testing::{
+    bank::{Account, AccountCommand, AccountEvent},
+    tell,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::ledger::Gate;
 
 /// The time without a heartbeat after which other programs take a member for dead.
 pub(crate) const LEASE: Duration = Duration::from_millis(250);
@@ -77,6 +81,17 @@ impl Bench {
         done.position.expect("a deposit is an event")
     }
 
+    /// Appends deposits: Ada's second is thirteen cents, Bob has no such deposit.
+    pub(crate) async fn thirteen(&self) {
+        for key in ["ada", "bob"] {
+            self.open(key).await;
+        }
+        for cents in [1, 13, 2, 3] {
+            self.deposit("ada", cents).await;
+            self.deposit("bob", cents + 100).await;
+        }
+    }
+
     pub(crate) fn head(&self) -> Position {
         *self.kernel.events().head().borrow()
     }
@@ -114,6 +129,19 @@ impl Bench {
     }
 }
 
+pub(crate) fn ada() -> StreamId {
+    StreamId::new("account", "ada").unwrap()
+}
+
+/// Fails unless Ada's thirteen cents, and they alone, are parked after this many attempts.
+pub(crate) async fn is_parked(consumer: &ConsumerHandle, attempts: u32, error: &str) {
+    let [letter] = &consumer.dead_letters().await[..] else { panic!("one is parked") };
+    assert_eq!((letter.stream.clone(), letter.version.value()), (ada(), 3));
+    assert!(letter.error.contains(error), "{}", letter.error);
+    assert_eq!(letter.attempts, attempts);
+    assert_eq!(consumer.health().parked, 1);
+}
+
 /// The documents with this prefix.
 pub(crate) async fn in_documents<T: DeserializeOwned>(
     documents: &dyn DocumentStore,
@@ -144,7 +172,7 @@ pub(crate) struct Count {
     pub(crate) cents: Vec<u64>,
 }
 
-/// The way in which deposits of 13 cents fail, if they do.
+/// The way in which deposits of 13 cents fail, if they do, and deposits wait.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fails {
     pub(crate) errs: Arc<AtomicBool>,
@@ -152,6 +180,8 @@ pub(crate) struct Fails {
     pub(crate) hangs: Arc<AtomicBool>,
     pub(crate) spins: Arc<AtomicBool>,
     pub(crate) aborts: Arc<AtomicBool>,
+    /// Lets each deposit into documents through.
+    pub(crate) gate: Gate,
     /// Tells a parent process of every event.
     pub(crate) tells: bool,
 }
@@ -171,7 +201,7 @@ impl Fails {
     /// In a fold, where an error is a panic.
     fn within(&self, cents: u64) {
         if self.tells {
-            std::io::stdout().write_all(b"\nat work\n").unwrap();
+            tell("at work");
         }
         if cents != 13 {
             return;
@@ -201,6 +231,7 @@ impl Projection for Counts {
         tx: &mut DocumentsTx,
     ) -> Result<(), HandleError> {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
+        self.0.gate.pass().await;
         // The failure comes after half of the effect, of which nothing may stay.
         tx.update(recorded.stream().key(), |count: &mut Count| count.cents.push(cents)).await?;
         self.0.on(cents).await

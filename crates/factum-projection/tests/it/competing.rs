@@ -1,17 +1,12 @@
 //! Processes that share a consumer's partitions, killed at any moment.
 
-use std::{
-    env,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{env, path::Path, sync::Arc, time::Duration};
 
 use factum_consumer::Consumers;
 use factum_kernel::{Kernel, TagKey};
 use factum_projection::{Documents, Projections};
 use factum_sqlite::{SqliteOptions, SqliteStore};
+use factum_testing::ChildTest;
 
 use crate::{
     bench::{Bench, Counts, Fails, LONG},
@@ -19,8 +14,8 @@ use crate::{
     partition::shared_out,
 };
 
-/// The variable that makes the test `child` a child; its value is the store's path.
-const CHILD: &str = "FACTUM_COMPETING_TEST_CHILD";
+/// A process that shares the partitions; its order is the store's path.
+const CHILD: ChildTest = ChildTest::new("competing::child");
 /// The lease time, so short that a live process is sometimes taken for dead.
 const LEASE: Duration = Duration::from_millis(60);
 const PROCESSES: usize = 3;
@@ -36,16 +31,6 @@ async fn open(path: &Path) -> Bench {
     Bench { consumers, ..Bench::on(kernel) }
 }
 
-fn spawn(path: &Path) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--exact", "competing::child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, path)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
 async fn count(bench: &Bench) -> factum_consumer::ConsumerHandle {
     let target = Documents::new(&bench.kernel);
     let counts = bench.consumers.start_projection(Counts(Fails::default()), target, shared_out());
@@ -55,7 +40,7 @@ async fn count(bench: &Bench) -> factum_consumer::ConsumerHandle {
 /// The code that the other processes run, forever; not a test by itself.
 #[test]
 fn child() {
-    let Some(path) = env::var_os(CHILD) else { return };
+    let Some(path) = CHILD.order() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let bench = open(Path::new(&path)).await;
@@ -72,23 +57,21 @@ async fn whichever_process_is_killed_each_event_takes_effect_once_and_in_order()
     for name in 0..8 {
         bench.open(&format!("a{name}")).await;
     }
-    let mut children: Vec<_> = (0..PROCESSES).map(|_| spawn(&path)).collect();
+    let mut children: Vec<_> = (0..PROCESSES).map(|_| CHILD.start(&path)).collect();
     for kill in 0..kills() {
         for turn in 0..(kill * 67) % 120 + 8 {
             bench.deposit(&format!("a{}", turn % 8), 100 + turn as u64).await;
             pause().await;
         }
-        let child = &mut children[kill % PROCESSES];
-        child.kill().unwrap();
-        child.wait().unwrap();
-        *child = spawn(&path);
+        let (child, _told) = children.remove(0);
+        child.kill();
+        children.push(CHILD.start(&path));
     }
     let counts = count(&bench).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let handled_here = counts.health().handled;
-    for mut child in children {
-        child.kill().unwrap();
-        child.wait().unwrap();
+    for (child, _told) in children {
+        child.kill();
     }
     assert_eq!(bench.counted().await, bench.fold().await);
     let appended = bench.head().value();

@@ -2,53 +2,28 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use factum_consumer::{ConsumerHandle, ConsumerState, StopReason, Target};
+use factum_consumer::{ConsumerState, StopReason, Target};
 use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
-    StreamChange, StreamId, StreamVersion, SystemClock, SystemIds, TagKey,
+    StreamChange, StreamVersion, SystemClock, SystemIds, TagKey,
 };
 use factum_memory::MemoryStore;
 use factum_projection::{Documents, Projections};
 use factum_testing::{Fault, FaultRates, FaultyDocuments};
 
-use crate::bench::{Bench, Counts, Fails, LONG, options};
-
-fn ada() -> StreamId {
-    StreamId::new("account", "ada").unwrap()
-}
-
-/// Appends deposits: Ada's second is thirteen cents, Bob has no such deposit.
-async fn deposits(bench: &Bench) {
-    for key in ["ada", "bob"] {
-        bench.open(key).await;
-    }
-    for cents in [1, 13, 2, 3] {
-        bench.deposit("ada", cents).await;
-        bench.deposit("bob", cents + 100).await;
-    }
-}
-
-async fn is_parked(consumer: &ConsumerHandle, error: &str) {
-    let [letter] = &consumer.dead_letters().await[..] else { panic!("one") };
-    assert_eq!((letter.stream.clone(), letter.version.value()), (ada(), 3));
-    assert!(letter.error.contains(error), "{}", letter.error);
-    // A fold is not retried.
-    let is_fold = consumer.name().as_str().contains("memory");
-    assert_eq!(letter.attempts, if is_fold { 1 } else { 3 });
-    assert_eq!(consumer.health().parked, 1);
-}
+use crate::bench::{Bench, Counts, Fails, LONG, ada, is_parked, options};
 
 #[tokio::test]
 async fn an_event_that_fails_is_parked_with_its_stream_and_other_events_are_handled() {
     for (how, error) in [(0, "thirteen"), (1, "thirteen is too much"), (2, "not handled within")] {
         let bench = Bench::new();
-        deposits(&bench).await;
+        bench.thirteen().await;
         let fails = Fails::default();
         let how = [&fails.errs, &fails.panics, &fails.hangs][how];
         how.store(true, Ordering::SeqCst);
         let counts = bench.count(&fails).await;
         counts.wait_for(bench.head(), LONG).await.unwrap();
-        is_parked(&counts, error).await;
+        is_parked(&counts, 3, error).await;
         let documents = bench.counted().await;
         assert_eq!(documents["ada"].cents, [1]);
         assert_eq!(documents["bob"].cents, [101, 113, 102, 103]);
@@ -68,7 +43,7 @@ async fn an_event_that_fails_is_parked_with_its_stream_and_other_events_are_hand
 #[tokio::test]
 async fn a_discarded_event_is_skipped_and_the_events_after_it_are_handled() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let counts = bench.count(&fails).await;
@@ -81,16 +56,17 @@ async fn a_discarded_event_is_skipped_and_the_events_after_it_are_handled() {
 #[tokio::test]
 async fn a_parked_event_stays_parked_after_a_restart() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     for _ in 0..2 {
         let again = bench.again();
         let counts = again.count(&fails).await;
         let in_memory = again.count_in_memory(&fails).await;
-        for consumer in [counts.consumer(), in_memory.consumer()] {
+        // A fold is not retried.
+        for (consumer, attempts) in [(counts.consumer(), 3), (in_memory.consumer(), 1)] {
             consumer.wait_for(bench.head(), LONG).await.unwrap();
-            is_parked(consumer, "thirteen").await;
+            is_parked(consumer, attempts, "thirteen").await;
         }
         again.consumers.close().await;
     }
@@ -99,7 +75,7 @@ async fn a_parked_event_stays_parked_after_a_restart() {
 #[tokio::test]
 async fn the_policy_may_stop_the_consumer() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let mut options = options();
@@ -158,7 +134,7 @@ async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_other_events_are_handled() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.spins.store(true, Ordering::SeqCst);
     let counts = bench.count(&fails).await;
@@ -176,7 +152,7 @@ async fn a_handler_that_keeps_its_thread_is_given_up_at_once_and_other_events_ar
 #[tokio::test]
 async fn an_erased_event_is_not_mistaken_for_the_one_after_it() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let counts = bench.count(&fails).await;
@@ -188,7 +164,7 @@ async fn an_erased_event_is_not_mistaken_for_the_one_after_it() {
     assert_eq!(bench.counted().await["ada"].cents, [1, 2, 3]);
 
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let change = StreamChange::Delete(ExpectedVersion::Any);
@@ -200,7 +176,7 @@ async fn an_erased_event_is_not_mistaken_for_the_one_after_it() {
 #[tokio::test]
 async fn a_consumer_that_waits_before_a_retry_takes_orders() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let mut options = options();
@@ -283,7 +259,7 @@ async fn a_removal_that_was_interrupted_is_finished_by_the_next_start() {
             Arc::new(FaultyDocuments::new(store.clone(), 1, none, Arc::new(SystemClock)));
         let kernel = Kernel::new(store, documents.clone()).with_tag_key(TagKey::new([1; 32]));
         let bench = Bench::on(kernel);
-        deposits(&bench).await;
+        bench.thirteen().await;
         let fails = Fails::default();
         fails.errs.store(true, Ordering::SeqCst);
         let counts = bench.count(&fails).await;
@@ -305,7 +281,7 @@ async fn a_removal_that_was_interrupted_is_finished_by_the_next_start() {
 #[tokio::test]
 async fn a_consumer_whose_read_model_is_removed_while_it_runs_stops() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let counts = bench.count(&Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     Documents::new(&bench.kernel).clear(counts.name()).await.unwrap();

@@ -3,7 +3,6 @@
 use std::{
     env,
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +14,7 @@ use factum_consumer::Consumers;
 use factum_kernel::{Kernel, KeyRange, ReadQuery, ScanQuery, TagKey};
 use factum_projection::BuildError;
 use factum_sqlite::{SqliteOptions, SqliteStore};
+use factum_testing::ChildTest;
 
 use crate::{
     bench::{Bench, LONG},
@@ -22,8 +22,8 @@ use crate::{
     rebuild::watch,
 };
 
-/// The variable that makes the test `child` a child; its value is the store's path.
-const CHILD: &str = "FACTUM_REBUILD_TEST_CHILD";
+/// The process that rebuilds; its order is the store's path.
+const CHILD: ChildTest = ChildTest::new("killed::child");
 
 /// The lease time, so short that a live process is sometimes taken for dead.
 const LEASE: Duration = Duration::from_millis(40);
@@ -39,20 +39,10 @@ async fn open(path: &Path) -> Bench {
     Bench { consumers, ..Bench::on(kernel) }
 }
 
-fn spawn(path: &Path) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--exact", "killed::child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, path)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
 /// The code that the second process runs: deposits and rebuilds, forever. Not a test by itself.
 #[test]
 fn child() {
-    let Some(path) = env::var_os(CHILD) else { return };
+    let Some(path) = CHILD.order() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let bench = Arc::new(open(Path::new(&path)).await);
@@ -97,13 +87,12 @@ async fn readers_notice_nothing_of_processes_that_are_killed_while_they_rebuild(
     let watching = watch(bench.ledgers(), &is_over);
     let mut generations = Vec::new();
     for kill in 0..kills() {
-        let mut child = spawn(&path);
+        let (child, _told) = CHILD.start(&path);
         // Some die while they start, some after many rebuilds.
         for _ in 0..(kill * 67) % 400 {
             pause().await;
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
         generations.push(kept(&bench).await);
         assert!(!watching.is_finished(), "the reader has failed");
     }

@@ -11,16 +11,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use factum_consumer::{
-    ConsumerHandle, ConsumerState, Consumers, FailurePolicy, HandleError, ReleaseError,
-};
+use factum_consumer::{ConsumerHandle, ConsumerState, Consumers, FailurePolicy, ReleaseError};
 use factum_kernel::{
-    Document, DocumentStore, Kernel, KeyRange, RecordedEvent, Revision, ScanPage, ScanQuery,
-    StoreError, SystemClock, TagKey, WriteBatch, WriteError,
+    Document, DocumentStore, Kernel, KeyRange, Revision, ScanPage, ScanQuery, StoreError,
+    SystemClock, TagKey, WriteBatch, WriteError,
 };
 use factum_memory::MemoryStore;
-use factum_projection::{Documents, DocumentsTx, Maintained, Projection, Projections};
-use factum_testing::{FaultRates, FaultyDocuments, bank::AccountEvent};
+use factum_projection::{Documents, Maintained, Projections};
+use factum_testing::{FaultRates, FaultyDocuments};
 use tokio::sync::watch;
 
 use crate::{
@@ -161,23 +159,8 @@ impl DocumentStore for Silenced {
 }
 
 /// Counts deposits, each after its gate has let it through.
-struct Slow(Gate);
-
-impl Projection for Slow {
-    const NAME: &'static str = "counts";
-    type Event = AccountEvent;
-    type Target = Documents;
-
-    async fn project(
-        &self,
-        event: AccountEvent,
-        recorded: &RecordedEvent,
-        tx: &mut DocumentsTx,
-    ) -> Result<(), HandleError> {
-        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
-        self.0.pass().await;
-        tx.update(recorded.stream().key(), |count: &mut Count| count.cents.push(cents)).await
-    }
+fn slow(gate: &Gate) -> Counts {
+    Counts(Fails { gate: gate.clone(), ..Fails::default() })
 }
 
 #[tokio::test]
@@ -198,12 +181,11 @@ async fn a_program_that_loses_its_lease_in_a_batch_stores_nothing_of_it() {
     let open = Gate::open();
     let options = || options().with_batch_events_max(100);
     let target = Documents::new(&old.kernel);
-    let loser =
-        old.consumers.start_projection(Slow(gate.clone()), target, options()).await.unwrap();
+    let loser = old.consumers.start_projection(slow(&gate), target, options()).await.unwrap();
     until(|| async { gate.is_closed() }).await;
     is_silent.store(true, Ordering::SeqCst);
     let target = Documents::new(&new.kernel);
-    let winner = new.consumers.start_projection(Slow(open), target, options()).await.unwrap();
+    let winner = new.consumers.start_projection(slow(&open), target, options()).await.unwrap();
     winner.wait_for(new.head(), LONG).await.unwrap();
     assert!(winner.health().handled >= 11, "it did not wait for the other one's batch");
     // The old owner continues with all that it has begun.

@@ -40,6 +40,12 @@ impl From<Cents> for Ledger {
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(Arc<watch::Sender<u64>>);
 
+impl Default for Gate {
+    fn default() -> Self {
+        Self::open()
+    }
+}
+
 impl Gate {
     pub(crate) fn open() -> Self {
         Self::after(u64::MAX)

@@ -3,47 +3,22 @@
 
 use std::sync::atomic::Ordering;
 
-use factum_consumer::{
-    ConsumerHandle, ConsumerState, Release, ReleaseError, StartFrom, StopReason, order_release,
-};
+use factum_consumer::{ConsumerState, Release, ReleaseError, StartFrom, StopReason, order_release};
 use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, RecordedEvent,
-    StreamId, SystemClock,
+    SystemClock,
 };
 use factum_projection::{Fold, Projections};
 use factum_testing::bank::AccountEvent;
 use tokio::time::timeout;
 
-use crate::bench::{Bench, Fails, LONG, counts_in_memory, options};
-
-fn ada() -> StreamId {
-    StreamId::new("account", "ada").unwrap()
-}
-
-/// Appends deposits: Ada's second is thirteen cents, Bob has no such deposit.
-async fn deposits(bench: &Bench) {
-    for key in ["ada", "bob"] {
-        bench.open(key).await;
-    }
-    for cents in [1, 13, 2, 3] {
-        bench.deposit("ada", cents).await;
-        bench.deposit("bob", cents + 100).await;
-    }
-}
-
-async fn is_parked(consumer: &ConsumerHandle, attempts: u32, error: &str) {
-    let [letter] = &consumer.dead_letters().await[..] else { panic!("one is parked") };
-    assert_eq!((letter.stream.clone(), letter.version.value()), (ada(), 3));
-    assert!(letter.error.contains(error), "{}", letter.error);
-    assert_eq!(letter.attempts, attempts);
-    assert_eq!(consumer.health().parked, 1);
-}
+use crate::bench::{Bench, Fails, LONG, ada, counts_in_memory, is_parked, options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_event_that_tears_the_model_is_parked_at_once_and_other_events_are_folded() {
     for how in ["panics", "spins"] {
         let bench = Bench::new();
-        deposits(&bench).await;
+        bench.thirteen().await;
         let fails = Fails::default();
         let (fails_so, error) = match how {
             "panics" => (&fails.panics, "the fold panicked: thirteen is too much"),
@@ -76,7 +51,7 @@ async fn an_event_that_tears_the_model_is_parked_at_once_and_other_events_are_fo
 #[tokio::test]
 async fn a_release_that_tears_the_model_keeps_earlier_events_and_the_stream_waits() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.panics.store(true, Ordering::SeqCst);
     let counts = bench.count_in_memory(&fails).await;
@@ -103,7 +78,7 @@ async fn a_release_that_tears_the_model_keeps_earlier_events_and_the_stream_wait
 #[tokio::test]
 async fn a_paused_model_that_is_torn_is_restored_and_its_release_answered() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.panics.store(true, Ordering::SeqCst);
     let counts = bench.count_in_memory(&fails).await;
@@ -120,7 +95,7 @@ async fn a_paused_model_that_is_torn_is_restored_and_its_release_answered() {
 #[tokio::test]
 async fn an_event_that_cannot_be_decoded_is_parked_and_the_model_is_not_restored() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let counts = bench.count_in_memory(&Fails::default()).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let before = counts.health().handled;
@@ -142,7 +117,7 @@ async fn an_event_that_cannot_be_decoded_is_parked_and_the_model_is_not_restored
 #[tokio::test]
 async fn a_model_that_is_to_stop_at_a_failure_is_read_as_it_was_before() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.panics.store(true, Ordering::SeqCst);
     let mut strict = options();
@@ -284,7 +259,7 @@ async fn a_stream_that_is_not_parked_is_reported_at_once() {
 #[tokio::test]
 async fn an_order_for_an_event_that_is_not_parked_any_more_does_nothing() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.panics.store(true, Ordering::SeqCst);
     let first = bench.again();

@@ -19,16 +19,20 @@ use std::{
 use factum_consumer::{ConsumerState, HandleError, StopReason};
 use factum_kernel::RecordedEvent;
 use factum_projection::{PostgresTarget, PostgresTx, Projection, Projections};
-use factum_testing::bank::AccountEvent;
-use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+use factum_testing::{ChildTest, bank::AccountEvent};
+use sqlx::{
+    AssertSqlSafe, PgPool, Postgres,
+    postgres::{PgArguments, PgPoolOptions},
+    query::Query,
+};
 
 use crate::{
     bench::{Bench, Count, Fails, LONG, options},
     sql::{self, Clear, ENDS, REFUSED, ReadModel, behaviours},
 };
 
-/// The variable that makes the test `child` a child; its value names the log and the read model.
-const CHILD: &str = "FACTUM_POSTGRES_MODEL_CHILD";
+/// The process that projects; its order names the log and the read model.
+const CHILD: ChildTest = ChildTest::new("on_postgres::child");
 
 const SETUP: &str = "CREATE TABLE IF NOT EXISTS deposits (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -58,6 +62,13 @@ fn url() -> String {
     })
 }
 
+/// The statement for a deposit.
+fn insert(recorded: &RecordedEvent, cents: u64) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query("INSERT INTO deposits (account, cents) VALUES ($1, $2)")
+        .bind(recorded.stream().key().to_owned())
+        .bind(cents.cast_signed())
+}
+
 struct Model {
     schema: String,
     pool: PgPool,
@@ -81,11 +92,7 @@ impl Projection for Counts {
         tx: &mut PostgresTx,
     ) -> Result<(), HandleError> {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
-        sqlx::query("INSERT INTO deposits (account, cents) VALUES ($1, $2)")
-            .bind(recorded.stream().key())
-            .bind(cents.cast_signed())
-            .execute(&mut **tx)
-            .await?;
+        insert(recorded, cents).execute(&mut **tx).await?;
         if let Some((statement, ignores)) = Model::statement(cents) {
             let said = sqlx::raw_sql(statement).execute(&mut **tx).await;
             if ignores {
@@ -219,14 +226,14 @@ behaviours! { Model }
 /// The code of the process that is killed; not a test by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
-    let Ok(order) = env::var(CHILD) else { return };
+    let Some(order) = CHILD.order() else { return };
     let (log, schema) = order.split_once(' ').unwrap();
     sql::child(Model::at(schema, false).await, log).await;
 }
 
 #[test]
 fn nothing_is_lost_or_doubled_by_sigkill() {
-    sql::nothing_is_lost_or_doubled_by_sigkill::<Model>("on_postgres", CHILD);
+    sql::nothing_is_lost_or_doubled_by_sigkill::<Model>(CHILD);
 }
 
 #[tokio::test]

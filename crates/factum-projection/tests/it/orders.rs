@@ -1,49 +1,22 @@
 //! Orders at any time: while idle, in a batch, during a release; and a consumer that writers
 //! outrun.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
-use factum_consumer::{ConsumerState, HandleError, StopReason};
-use factum_kernel::{RecordedEvent, StreamId};
-use factum_projection::{Documents, DocumentsTx, Projection, ProjectionHandle, Projections};
-use factum_testing::bank::AccountEvent;
-use tokio::sync::Semaphore;
+use factum_consumer::{ConsumerState, StopReason};
+use factum_projection::{Documents, ProjectionHandle, Projections};
 
-use crate::bench::{Bench, Count, Fails, LONG, options};
+use crate::{
+    bench::{Bench, Counts, Fails, LONG, ada, options},
+    ledger::Gate,
+};
 
-/// Counts each deposit when it is let through. Thirteen cents fail while the failure is switched
-/// on.
-struct Gated(Arc<Semaphore>, Fails);
-
-impl Projection for Gated {
-    const NAME: &'static str = "counts";
-    type Event = AccountEvent;
-    type Target = Documents;
-
-    async fn project(
-        &self,
-        event: AccountEvent,
-        recorded: &RecordedEvent,
-        tx: &mut DocumentsTx,
-    ) -> Result<(), HandleError> {
-        let AccountEvent::Deposited { cents } = event else { return Ok(()) };
-        self.0.acquire().await?.forget();
-        if cents == 13 && self.1.errs.load(Ordering::SeqCst) {
-            return Err("thirteen".into());
-        }
-        tx.update(recorded.stream().key(), |count: &mut Count| count.cents.push(cents)).await
-    }
-}
-
-async fn gated(bench: &Bench, gate: &Arc<Semaphore>, fails: &Fails) -> ProjectionHandle<Gated> {
-    let work = Gated(gate.clone(), fails.clone());
+/// Counts each deposit as soon as the gate lets it through. The first failure parks it.
+async fn gated(bench: &Bench, fails: &Fails) -> ProjectionHandle<Counts> {
+    let work = Counts(fails.clone());
     let mut options = options();
     options.failure = options.failure.with_timeout(LONG).with_retries_max(0);
     bench.consumers.start_projection(work, Documents::new(&bench.kernel), options).await.unwrap()
-}
-
-fn ada() -> StreamId {
-    StreamId::new("account", "ada").unwrap()
 }
 
 #[tokio::test]
@@ -53,16 +26,15 @@ async fn a_release_that_a_stop_interrupts_continues_later() {
     for cents in [13, 2, 3, 4] {
         bench.deposit("ada", cents).await;
     }
-    let gate = Arc::new(Semaphore::new(1));
-    let fails = Fails::default();
+    let fails = Fails { gate: Gate::after(1), ..Fails::default() };
     fails.errs.store(true, Ordering::SeqCst);
-    let counts = gated(&bench, &gate, &fails).await;
+    let counts = gated(&bench, &fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(counts.health().parked, 1);
     fails.errs.store(false, Ordering::SeqCst);
     let releasing = counts.clone();
     let released = tokio::spawn(async move { releasing.retry(&ada()).await });
-    gate.add_permits(1);
+    fails.gate.let_pass(1);
     while bench.counted().await.is_empty() {
         tokio::task::yield_now().await;
     }
@@ -70,13 +42,13 @@ async fn a_release_that_a_stop_interrupts_continues_later() {
     let stopping = counts.clone();
     let stopped = tokio::spawn(async move { stopping.stop().await });
     tokio::task::yield_now().await;
-    gate.add_permits(1);
+    fails.gate.let_pass(1);
     assert_eq!(stopped.await.unwrap(), StopReason::Asked);
     assert!(released.await.unwrap().unwrap_err().to_string().contains("interrupted"));
     assert_eq!(bench.counted().await["ada"].cents, [13, 2]);
 
-    gate.add_permits(9);
-    let counts = gated(&bench, &gate, &fails).await;
+    fails.gate.let_pass(9);
+    let counts = gated(&bench, &fails).await;
     counts.retry(&ada()).await.unwrap();
     let position = bench.deposit("ada", 5).await;
     counts.wait_for(position, LONG).await.unwrap();
@@ -133,9 +105,8 @@ async fn a_handler_that_hangs_keeps_a_stop_no_longer_than_its_time() {
 async fn a_consumer_that_the_tail_outruns_misses_nothing() {
     let bench = Bench::new();
     bench.open("ada").await;
-    let gate = Arc::new(Semaphore::new(0));
-    let fails = Fails::default();
-    let slow = gated(&bench, &gate, &fails).await;
+    let fails = Fails { gate: Gate::after(0), ..Fails::default() };
+    let slow = gated(&bench, &fails).await;
     let quick = bench.count_in_memory(&fails).await;
     slow.watch().wait_for(|it| it.state == ConsumerState::Live).await.unwrap();
     for cents in 1..=200 {
@@ -143,7 +114,7 @@ async fn a_consumer_that_the_tail_outruns_misses_nothing() {
         // Each append is a page of its own.
         quick.wait_for(position, LONG).await.unwrap();
     }
-    gate.add_permits(1_000);
+    fails.gate.let_pass(1_000);
     slow.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(bench.counted().await, bench.fold().await);
     let mut health = slow.watch();

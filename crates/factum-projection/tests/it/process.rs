@@ -2,9 +2,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{Arc, atomic::Ordering, mpsc},
     time::Duration,
 };
@@ -17,12 +15,12 @@ use factum_kernel::{
 };
 use factum_projection::Projections;
 use factum_sqlite::{SqliteOptions, SqliteStore};
+use factum_testing::{ChildProcess, ChildTest, Told, tell};
 
 use crate::bench::{Bench, Counts, Fails, LONG, counts_in_memory, options};
 
-/// The variable that makes the test `child` a child; its value names the work, the store and its
-/// path.
-const CHILD: &str = "FACTUM_PROJECTION_TEST_CHILD";
+/// The process of the consumer; its order names the work, the store and its path.
+const CHILD: ChildTest = ChildTest::new("process::child");
 const WRITERS: usize = 3;
 
 fn kills() -> usize {
@@ -40,23 +38,17 @@ struct Case {
 const IN_JOURNAL: Case = Case { work: "project", store: "journal", is_in_memory: false };
 const IN_SQLITE: Case = Case { work: "project", store: "sqlite", is_in_memory: false };
 
-fn spawn(case: Case, path: &Path) -> (Child, impl Iterator<Item = String>) {
-    let Case { work, store, is_in_memory } = case;
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "process::child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, format!("{work}:{store}:{is_in_memory}:{}", path.display()))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    (child, lines.map_while(Result::ok).filter(|line| line.starts_with("at ")))
+impl Case {
+    fn start(self, path: &Path) -> (ChildProcess, Told) {
+        let Self { work, store, is_in_memory } = self;
+        CHILD.start(format!("{work}:{store}:{is_in_memory}:{}", path.display()))
+    }
 }
 
 /// The code that the second process runs; not a test by itself.
 #[test]
 fn child() {
-    let Ok(order) = env::var(CHILD) else { return };
+    let Some(order) = CHILD.order() else { return };
     let [work, store, is_in_memory, path] = order.split(':').collect::<Vec<_>>()[..] else {
         panic!("{order}")
     };
@@ -112,7 +104,7 @@ async fn project(bench: Bench, is_in_memory: bool) {
     }
     let mut health = consumer.watch();
     while health.changed().await.is_ok() {
-        println!("\nat {}", health.borrow_and_update().position);
+        tell(&format!("at {}", health.borrow_and_update().position));
     }
 }
 
@@ -134,16 +126,15 @@ fn killed_again_and_again(case: Case) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     for kill in 0..kills() {
-        let (mut child, lines) = spawn(case, &path);
+        let (child, mut told) = case.start(&path);
         // The process dies anywhere from the first step on, with appends and batches in flight.
         let moment = 1 + kill * kill * 7 % 61;
-        assert_eq!(lines.take(moment).count(), moment, "it ended by itself");
+        assert_eq!(told.by_ref().take(moment).count(), moment, "it ended by itself");
         // The process prints between two batches, and is to die inside of one.
         let (_silent, nothing) = mpsc::channel::<()>();
         let further = Duration::from_micros(kill as u64 * 7_919 % 6_000);
         let _ = nothing.recv_timeout(further);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -185,7 +176,7 @@ async fn suffer(bench: Bench, is_in_memory: bool) {
     fails.aborts.store(true, Ordering::SeqCst);
     let consumer = count(&bench, fails, is_in_memory).await;
     if consumer.wait_for(bench.head(), LONG).await.is_ok() {
-        println!("\nat its end, {} parked", consumer.health().parked);
+        tell(&format!("at its end, {} parked", consumer.health().parked));
     }
     bench.consumers.close().await;
 }
@@ -210,9 +201,9 @@ fn parks_what_kills(is_in_memory: bool) {
     let case = Case { work: "suffer", is_in_memory, ..IN_SQLITE };
     let mut deaths = 0;
     loop {
-        let (mut child, mut lines) = spawn(case, &path);
-        let end = lines.next();
-        let is_dead = !child.wait().unwrap().success();
+        let (child, mut told) = case.start(&path);
+        let end = told.next();
+        let is_dead = !child.wait().success();
         if let Some(end) = end.filter(|_| !is_dead) {
             assert_eq!(end, "at its end, 1 parked");
             break;

@@ -6,9 +6,7 @@ use std::{
     collections::BTreeMap,
     env,
     future::Future,
-    io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Stdio},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -17,11 +15,12 @@ use factum_consumer::{
     ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Fence, Opened, Save, StopReason,
     Target, TargetError,
 };
-use factum_kernel::{Kernel, StreamId, TagKey};
+use factum_kernel::{Kernel, TagKey};
 use factum_projection::{Projection, ProjectionHandle, Projections};
 use factum_sqlite::{SqliteOptions, SqliteStore};
+use factum_testing::ChildTest;
 
-use crate::bench::{Bench, Count, Fails, LONG, options};
+use crate::bench::{Bench, Count, Fails, LONG, ada, options};
 
 /// A deposit of this many cents breaks a constraint of the table.
 pub(crate) const REFUSED: u64 = 666;
@@ -102,10 +101,6 @@ macro_rules! behaviours {
     };
 }
 pub(crate) use behaviours;
-
-fn ada() -> StreamId {
-    StreamId::new("account", "ada").unwrap()
-}
 
 /// Deposits to Ada, and for each one a deposit to Bob of a hundred cents more.
 async fn deposits(bench: &Bench, cents: impl IntoIterator<Item = u64>) {
@@ -343,28 +338,20 @@ pub(crate) async fn child<M: ReadModel>(model: M, log_path: &str) {
     bench.consumers.close().await;
 }
 
-/// Runs the test `child` of a module until it has handled N events, and then kills it.
-fn kill_after(module: &str, variable: &str, order: &str, events: usize) -> bool {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", &format!("{module}::child"), "--nocapture", "--test-threads=1"])
-        .env(variable, order)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let told = lines.map_while(Result::ok).filter(|line| line == "at work").take(events).count();
-    let is_killed = told == events;
-    if is_killed {
-        child.kill().unwrap();
+/// Runs a child until it has handled N events, and then kills it.
+fn kill_after(child: ChildTest, order: &str, events: usize) -> bool {
+    let (process, mut told) = child.start(order);
+    let is_killed = told.by_ref().take(events).count() == events;
+    // The drop kills it, even if it has just ended.
+    if !is_killed {
+        process.finish();
     }
-    let status = child.wait().unwrap();
-    assert!(is_killed || status.success(), "the child failed by itself: {status}");
     is_killed
 }
 
 /// A process is killed again and again; every deposit is counted once, in order, and none is
 /// parked.
-pub(crate) fn nothing_is_lost_or_doubled_by_sigkill<M: ReadModel>(module: &str, variable: &str) {
+pub(crate) fn nothing_is_lost_or_doubled_by_sigkill<M: ReadModel>(child: ChildTest) {
     let (keys, each, kills) = match env::var_os("FACTUM_TEST_FULL") {
         Some(_) => (8, 250, 60),
         None => (8, 40, 8),
@@ -393,7 +380,7 @@ pub(crate) fn nothing_is_lost_or_doubled_by_sigkill<M: ReadModel>(module: &str, 
     let mut killed = 0;
     for round in 0..kills {
         // Enough events to pass the one of the last death: three deaths at one event would park it.
-        if !kill_after(module, variable, &order, 4 + (round * 7) % 31) {
+        if !kill_after(child, &order, 4 + (round * 7) % 31) {
             break;
         }
         killed += 1;

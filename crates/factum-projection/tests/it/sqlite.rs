@@ -2,12 +2,12 @@
 
 mod builds;
 
-use std::{collections::BTreeMap, env, path::PathBuf, sync::atomic::Ordering};
+use std::{collections::BTreeMap, path::PathBuf, sync::atomic::Ordering};
 
 use factum_consumer::HandleError;
 use factum_kernel::RecordedEvent;
 use factum_projection::{Projection, Projections, SqliteSynchronous, SqliteTarget, SqliteTx};
-use factum_testing::bank::AccountEvent;
+use factum_testing::{ChildTest, bank::AccountEvent};
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
@@ -16,8 +16,8 @@ use crate::{
     sql::{self, Clear, ENDS, ReadModel, behaviours},
 };
 
-/// The variable that makes the test `child` a child; its value names the log and the read model.
-const CHILD: &str = "FACTUM_SQLITE_MODEL_CHILD";
+/// The process that projects; its order names the log and the read model.
+const CHILD: ChildTest = ChildTest::new("sqlite::child");
 
 const SETUP: &str = "CREATE TABLE IF NOT EXISTS deposits (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -132,14 +132,14 @@ behaviours! { Model }
 /// The code of the process that is killed; not a test by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
-    let Ok(order) = env::var(CHILD) else { return };
+    let Some(order) = CHILD.order() else { return };
     let (log, path) = order.split_once(' ').unwrap();
     sql::child(Model { path: path.into(), _folder: None }, log).await;
 }
 
 #[test]
 fn nothing_is_lost_or_doubled_by_sigkill() {
-    sql::nothing_is_lost_or_doubled_by_sigkill::<Model>("sqlite", CHILD);
+    sql::nothing_is_lost_or_doubled_by_sigkill::<Model>(CHILD);
 }
 
 #[tokio::test]

@@ -6,33 +6,24 @@ use factum_consumer::{ConsumerState, Release, order_release, stored_consumers};
 use factum_kernel::{ExpectedRevision, StreamId, WriteBatch};
 use tokio::time::timeout;
 
-use crate::bench::{Bench, Fails, LONG};
+use crate::bench::{Bench, Fails, LONG, ada};
 
-fn ada() -> StreamId {
-    StreamId::new("account", "ada").unwrap()
-}
-
-/// Appends deposits: Ada's second is thirteen cents, Bob has no such deposit.
-async fn deposits(bench: &Bench) {
-    for key in ["ada", "bob"] {
-        bench.open(key).await;
-    }
-    for cents in [1, 13, 2, 3] {
-        bench.deposit("ada", cents).await;
-        bench.deposit("bob", cents + 100).await;
-    }
-}
-
-#[tokio::test]
-async fn an_order_to_a_consumer_that_does_not_run_is_executed_at_the_next_start() {
-    let bench = Bench::new();
-    deposits(&bench).await;
+/// Lets an earlier program fail at thirteen cents, in documents and in memory.
+async fn failed_before(bench: &Bench) -> Fails {
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let first = bench.again();
     first.count(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
     first.count_in_memory(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
     first.consumers.close().await;
+    fails
+}
+
+#[tokio::test]
+async fn an_order_to_a_consumer_that_does_not_run_is_executed_at_the_next_start() {
+    let bench = Bench::new();
+    bench.thirteen().await;
+    let fails = failed_before(&bench).await;
 
     let documents = &**bench.kernel.documents();
     let found = stored_consumers(documents).await.unwrap();
@@ -68,7 +59,7 @@ async fn an_order_to_a_consumer_that_does_not_run_is_executed_at_the_next_start(
 #[tokio::test]
 async fn a_consumer_notices_an_order_from_another_process_long_before_its_next_look() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     let counts = bench.another().count(&fails).await;
@@ -84,7 +75,7 @@ async fn a_consumer_notices_an_order_from_another_process_long_before_its_next_l
 #[tokio::test]
 async fn an_order_that_cannot_be_read_is_kept_for_operators() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let key = "$consumer/counts@1/order/from-a-newer-program";
     let order = WriteBatch::new().put(key, ExpectedRevision::Absent, "nonsense");
     bench.kernel.documents().write(order).await.unwrap();
@@ -101,7 +92,7 @@ async fn an_order_that_cannot_be_read_is_kept_for_operators() {
 #[tokio::test]
 async fn the_partition_that_has_the_parked_event_gets_the_order() {
     let bench = Bench::new();
-    deposits(&bench).await;
+    bench.thirteen().await;
     let fails = Fails::default();
     fails.errs.store(true, Ordering::SeqCst);
     bench.count(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
@@ -140,13 +131,8 @@ async fn progress(bench: &Bench) -> bytes::Bytes {
 #[tokio::test]
 async fn a_retry_that_fails_again_is_done_once() {
     let bench = Bench::new();
-    deposits(&bench).await;
-    let fails = Fails::default();
-    fails.errs.store(true, Ordering::SeqCst);
-    let first = bench.again();
-    first.count(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
-    first.count_in_memory(&fails).await.wait_for(bench.head(), LONG).await.unwrap();
-    first.consumers.close().await;
+    bench.thirteen().await;
+    let fails = failed_before(&bench).await;
     for consumer in ["counts@1", "counts-in-memory@1"] {
         order_release(&bench.kernel, consumer, &ada(), Release::Retry).await.unwrap();
     }

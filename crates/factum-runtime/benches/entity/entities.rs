@@ -18,13 +18,15 @@ use factum_kernel::{
     SystemClock, SystemIds, encode_event,
 };
 use factum_runtime::{Entities, EntityOptions};
-use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+use factum_testing::{
+    Arguments,
+    bank::{Account, AccountCommand, AccountEvent},
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
     Failure,
-    arguments::Arguments,
     ground::{Ground, Place},
     median, now, since,
 };

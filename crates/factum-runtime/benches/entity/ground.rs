@@ -7,9 +7,10 @@ use factum_journal::JournalKind;
 use factum_kernel::{Durability, Kernel, ReadQuery, SystemClock, SystemIds, TagKey};
 use factum_memory::MemoryKind;
 use factum_sqlite::SqliteKind;
+use factum_testing::Arguments;
 use tempfile::TempDir;
 
-use super::{Failure, arguments::Arguments};
+use super::Failure;
 
 /// An open store, and the folder that is removed with it.
 #[derive(Debug)]

@@ -13,11 +13,11 @@ use std::{
 use factum_kernel::{Kernel, Repository, TagKey};
 use factum_memory::MemoryStore;
 use factum_runtime::{Entities, EntityOptions};
-use factum_testing::bank::Account;
+use factum_testing::{Arguments, bank::Account};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{Failure, arguments::Arguments, now, since};
+use super::{Failure, now, since};
 
 /// The number of tasks that activate entities.
 const CLIENTS: u64 = 16;

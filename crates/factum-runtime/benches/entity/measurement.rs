@@ -1,6 +1,5 @@
 //! The measurements by their names. The names in the JSON objects are the same in all benchmarks.
 
-mod arguments;
 mod entities;
 mod ground;
 mod idle;
@@ -9,9 +8,8 @@ mod recover;
 use std::{error::Error, time::Duration};
 
 use factum_kernel::{Clock, Monotonic, SystemClock};
+use factum_testing::Arguments;
 use serde_json::Value;
-
-use self::arguments::Arguments;
 
 /// The reason why there is no measurement, in one line.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;

@@ -9,12 +9,14 @@ use factum_kernel::{
     Monotonic, NewEvent, ReadFrom, ReadQuery, Repository, ScanQuery, SnapshotPolicy, StreamId,
     StreamVersion, SystemClock, SystemIds, encode_event,
 };
-use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+use factum_testing::{
+    Arguments,
+    bank::{Account, AccountCommand, AccountEvent},
+};
 use serde_json::{Value, json};
 
 use super::{
     Failure,
-    arguments::Arguments,
     ground::{Ground, Place},
     median, now, since,
 };

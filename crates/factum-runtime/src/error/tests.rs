@@ -1,44 +1,16 @@
 use std::error::Error;
 
 use factum_kernel::{
-    Cause, CodecError, EncodeError, ErrorKind, EventName, ExpectedVersion, LoadError, StoreError,
+    CodecError, EncodeError, ErrorKind, EventName, ExpectedVersion, LoadError, StoreError,
     StreamId, StreamVersion, TransactionError, VersionConflict,
 };
+use factum_testing::{Hidden, assert_kinds};
 
 use super::{AskError, EntityError};
 use crate::{
     bus::{BoxError, CommandError, DispatchError},
     supervisor::SupervisorError,
 };
-
-/// A user's own error that wraps one of Factum's.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct Hidden<E: Error + 'static>(E);
-
-/// The text of an error does not repeat that of its source.
-fn is_said_once(error: &(dyn Error + 'static)) {
-    let chain = std::iter::successors(Some(error), |error| (**error).source());
-    let said: Vec<_> =
-        chain.filter(|error| !error.is::<Cause>()).map(ToString::to_string).collect();
-    for pair in said.windows(2) {
-        assert!(!pair[0].contains(&pair[1]), "{:?} repeats its source {:?}", pair[0], pair[1]);
-    }
-}
-
-/// Compares the kinds of all variants.
-macro_rules! kinds {
-    ($type:ty { $($pattern:pat = $error:expr => $kind:ident,)+ }) => {
-        // A variant that the table lacks does not compile.
-        #[allow(unreachable_patterns, reason = "a variant may have several kinds")]
-        let _ = |error: &$type| match error { $($pattern => (),)+ };
-        $({
-            let error: $type = $error;
-            assert_eq!(error.kind(), ErrorKind::$kind, "{error}");
-            is_said_once(&error);
-        })+
-    };
-}
 
 #[derive(Debug, thiserror::Error)]
 #[error("no")]
@@ -88,7 +60,7 @@ fn all() -> Vec<EntityError> {
 #[test]
 fn every_error_of_entities_the_bus_and_supervisors_tells_its_kind() {
     let panicked = || EntityError::Panicked { stream: ada(), message: "x".into() };
-    kinds!(EntityError {
+    assert_kinds!(EntityError {
         EntityError::Busy(_) = EntityError::Busy(ada()) => Unavailable,
         EntityError::Deadline(_) = EntityError::Deadline(ada()) => TimedOut,
         EntityError::Closed(_) = EntityError::Closed(ada()) => Closed,
@@ -102,11 +74,11 @@ fn every_error_of_entities_the_bus_and_supervisors_tells_its_kind() {
         EntityError::Indeterminate(_) = EntityError::Indeterminate(away()) => Unknown,
         EntityError::Store(_) = StoreError::closed().into() => Closed,
     });
-    kinds!(AskError<No> {
+    assert_kinds!(AskError<No> {
         AskError::Rejected(_) = AskError::Rejected(No) => Rejected,
         AskError::Failed(_) = EntityError::Busy(ada()).into() => Unavailable,
     });
-    kinds!(CommandError {
+    assert_kinds!(CommandError {
         CommandError::UnknownAggregate(_) = CommandError::UnknownAggregate("account") => Invalid,
         CommandError::WrongCommand { .. } =
             CommandError::WrongCommand { category: "account", command: "open" } => Invalid,
@@ -114,14 +86,14 @@ fn every_error_of_entities_the_bus_and_supervisors_tells_its_kind() {
         CommandError::Transaction(_) =
             CommandError::from(TransactionError::Indeterminate(away())) => Unknown,
     });
-    kinds!(DispatchError<No> {
+    assert_kinds!(DispatchError<No> {
         DispatchError::Rejected(_) = DispatchError::Rejected(No) => Rejected,
         DispatchError::Refused(_) = DispatchError::Refused(Box::new(No)) => Rejected,
         DispatchError::Failed(_) = CommandError::from(panicked()).into() => Internal,
         DispatchError::Layer(_) = DispatchError::Layer(BoxError::from("x")) => Internal,
         DispatchError::Layer(_) = DispatchError::Layer(Box::new(away())) => Unavailable,
     });
-    kinds!(SupervisorError {
+    assert_kinds!(SupervisorError {
         SupervisorError::NameTaken(_) = SupervisorError::NameTaken("x".into()) => Invalid,
         SupervisorError::TooMany(_) = SupervisorError::TooMany(1) => Invalid,
         SupervisorError::Unknown(_) = SupervisorError::Unknown("x".into()) => Invalid,

@@ -58,6 +58,13 @@ impl From<TransactionError> for Refusal {
     }
 }
 
+/// The command of a model that decides as an aggregate does, with the aggregate's key.
+#[derive(Debug, Clone)]
+pub(crate) struct Keyed<C> {
+    pub(crate) key: String,
+    pub(crate) command: C,
+}
+
 impl Entry {
     pub(crate) const ALL: [Self; 6] = [
         Self::Repository,
@@ -78,7 +85,7 @@ impl Entry {
     ) -> Result<(), Refusal>
     where
         A: Aggregate<Command: Clone>,
-        M: DecisionModel<Command = (String, A::Command)>,
+        M: DecisionModel<Command = Keyed<A::Command>>,
     {
         let Target { kernel, retry } = *target;
         let repository = Repository::<A>::new(kernel.clone()).with_retry(retry);
@@ -90,7 +97,7 @@ impl Entry {
                 one.execute(&repository, key, command).commit(metadata).await?;
             }
             Self::Model => {
-                let command = (key.to_owned(), command);
+                let command = Keyed { key: key.to_owned(), command };
                 let one = Transaction::new(kernel.clone()).with_retry(retry);
                 one.decide::<M>(command).commit(metadata).await?;
             }

@@ -28,10 +28,30 @@ fn id(n: u128) -> CommandId {
     CommandId::new(Uuid::from_u128(n))
 }
 
-/// An answer: version, position, number of events, replayed.
-fn told(outcome: &Outcome<Account>) -> (u64, Option<u64>, usize, bool) {
+/// An answer that is compared with others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Told {
+    version: u64,
+    position: Option<u64>,
+    events: usize,
+    replayed: bool,
+}
+
+impl Told {
+    /// The answer to a command that stored one event in a log of one stream.
+    fn at(version: u64, replayed: bool) -> Self {
+        Self { version, position: Some(version), events: 1, replayed }
+    }
+}
+
+fn told(outcome: &Outcome<Account>) -> Told {
     let Outcome { version, position, events, replayed, .. } = outcome;
-    (version.value(), position.map(Position::value), events.len(), *replayed)
+    Told {
+        version: version.value(),
+        position: position.map(Position::value),
+        events: events.len(),
+        replayed: *replayed,
+    }
 }
 
 async fn deposit(accounts: &Entities<Account>, key: &str, id: CommandId) -> Outcome<Account> {
@@ -50,8 +70,8 @@ async fn a_repeat_is_answered_with_what_was_stored() {
     let first = deposit(&accounts, "ada", id(7)).await;
     accounts.ask("ada", withdraw(1)).await.unwrap();
     let again = deposit(&accounts, "ada", id(7)).await;
-    assert_eq!(told(&first), (2, Some(2), 1, false));
-    assert_eq!(told(&again), (2, Some(2), 1, true));
+    assert_eq!(told(&first), Told::at(2, false));
+    assert_eq!(told(&again), Told::at(2, true));
     assert_eq!(again.events, [AccountEvent::Deposited { cents: 1 }]);
     // Decided again, the withdrawal would be rejected, because the account is empty.
     let last = accounts.ask_once("ada", id(8), DEPOSIT, Metadata::new()).await.unwrap();
@@ -101,7 +121,7 @@ async fn what_left_nothing_behind_is_decided_again() {
     assert!(matches!(poor.rejection(), Some(AccountRejection::InsufficientFunds { .. })));
     accounts.ask("ada", DEPOSIT).await.unwrap();
     let rich = accounts.ask_once("ada", id(7), withdraw(1), Metadata::new()).await.unwrap();
-    assert_eq!(told(&rich), (3, Some(3), 1, false));
+    assert_eq!(told(&rich), Told::at(3, false));
 
     let counters = bench.entities::<Counter>(options());
     for _ in 0..2 {
@@ -149,9 +169,9 @@ async fn repeats_in_one_burst_store_once_and_are_answered_in_order() {
     for ask in asks {
         answers.push(told(&ask.await.unwrap()));
     }
-    let seven = (3, Some(3), 1, true);
-    let first = (3, Some(3), 1, false);
-    assert_eq!(answers, [first, (4, Some(4), 1, false), seven, (5, Some(5), 1, false), seven]);
+    let seven = Told::at(3, true);
+    let first = Told::at(3, false);
+    assert_eq!(answers, [first, Told::at(4, false), seven, Told::at(5, false), seven]);
     assert_eq!(bench.balance("ada").await, (4, 5));
 }
 
@@ -195,10 +215,10 @@ async fn what_was_stored_and_answered_as_unknown_is_known_to_the_repeat() {
     let unknown = accounts.ask_once("ada", id(7), DEPOSIT, Metadata::new()).await.unwrap_err();
     let is_unknown = matches!(unknown, AskError::Failed(EntityError::Indeterminate(_)));
     assert!(is_unknown, "{unknown:?}");
-    assert_eq!(told(&deposit(&accounts, "ada", id(7)).await), (2, Some(2), 1, true));
+    assert_eq!(told(&deposit(&accounts, "ada", id(7)).await), Told::at(2, true));
     bench.faulty.next_append(Fault::DropRequest);
     accounts.ask_once("ada", id(8), DEPOSIT, Metadata::new()).await.unwrap_err();
-    assert_eq!(told(&deposit(&accounts, "ada", id(8)).await), (3, Some(3), 1, false));
+    assert_eq!(told(&deposit(&accounts, "ada", id(8)).await), Told::at(3, false));
     assert_eq!(bench.balance("ada").await, (2, 3));
 }
 
@@ -238,7 +258,7 @@ async fn history_that_is_gone_is_forgotten() {
     deposit(&accounts, "ada", id(7)).await;
     let repository = Repository::<Account>::new(bench.kernel.clone());
     repository.summarise("ada", &Metadata::new()).await.unwrap();
-    assert_eq!(told(&deposit(&accounts, "ada", id(7)).await), (4, Some(4), 1, false));
+    assert_eq!(told(&deposit(&accounts, "ada", id(7)).await), Told::at(4, false));
     assert!(deposit(&accounts, "ada", id(7)).await.replayed);
     repository.delete("ada", ExpectedVersion::Any).await.unwrap();
     let gone = accounts.ask_once("ada", id(7), DEPOSIT, Metadata::new()).await.unwrap_err();
@@ -261,7 +281,7 @@ async fn a_restart_forgets_nothing() {
     store.close().await.unwrap();
     drop((store, accounts));
     let (_store, accounts) = on_journal(folder.path()).await;
-    assert_eq!(told(&deposit(&accounts, "ada", id(7)).await), (2, Some(2), 1, true));
+    assert_eq!(told(&deposit(&accounts, "ada", id(7)).await), Told::at(2, true));
 }
 
 /// A runtime on a SQLite file, as another process would have it.
@@ -295,11 +315,11 @@ async fn two_runtimes_and_many_callers_store_each_id_once() {
         });
     }
     let answers = asks.join_all().await;
-    let first = answers.iter().filter(|(_, (.., replayed))| !replayed).count();
-    assert_eq!(first, 30);
-    for (id, (version, position, ..)) in &answers {
-        let same = |it: &&(CommandId, (u64, Option<u64>, usize, bool))| it.0 == *id;
-        assert!(answers.iter().filter(same).all(|it| (it.1.0, it.1.1) == (*version, *position)));
+    assert_eq!(answers.iter().filter(|(_, told)| !told.replayed).count(), 30);
+    for (id, told) in &answers {
+        let same = answers.iter().filter(|(other, _)| other == id).map(|(_, same)| *same);
+        let replayed = told.replayed;
+        assert!(same.into_iter().all(|same| Told { replayed, ..same } == *told));
     }
     let ada = runtimes[1].state("ada").await.unwrap();
     assert_eq!((ada.state.balance_cents, ada.version.value()), (30, 31));
@@ -318,7 +338,7 @@ async fn a_caller_dropped_at_any_await_repeats_and_stores_once() {
             poll_times(dropped, times).await;
             let repeated = deposit(&accounts, "ada", id(7)).await;
             let is_stored_before = times > 0;
-            let expected = (2, Some(2), 1, is_stored_before);
+            let expected = Told::at(2, is_stored_before);
             assert_eq!(told(&repeated), expected, "times={times} fault={fault:?}");
             assert_eq!(bench.balance("ada").await, (1, 2));
         }

@@ -1,6 +1,6 @@
 //! Outcomes, replies, order and limits.
 
-use factum_kernel::{At, Clock, Metadata, Position, StreamVersion};
+use factum_kernel::{Clock, Metadata, Position};
 use factum_runtime::{AskError, EntityError, EntityOptions};
 use factum_testing::{
     Fault,
@@ -23,8 +23,6 @@ async fn an_outcome_tells_version_position_events_and_reply() {
     let done = accounts.ask_for("ada", DEPOSIT, |ada| ada.balance_cents).await.unwrap();
     assert_eq!((done.version.value(), done.reply, done.events.len()), (3, 2, 1));
 
-    let was = accounts.state_at("ada", At::Version(StreamVersion::new(2))).await.unwrap();
-    assert_eq!(was.state.balance_cents, 1);
     let entries = accounts.history("ada").unwrap().collect().await.unwrap();
     assert_eq!((entries.len(), entries[1].recorded.metadata()), (3, metadata));
 }

@@ -52,7 +52,7 @@ fn walk(
     let mut pauses = 0;
     let mut at = if direction == Direction::Forward { 1 } else { 10_000 };
     let find = |kind: Kind, name: &str| kind.find(connection, name);
-    let begin = |at| of_query(connection, query, (at, direction), find).unwrap();
+    let begin = |at| of_query(connection, query, Walk { from: at, direction }, find).unwrap();
     let mut walk = begin(at);
     let mut looks = budget;
     while let Some(candidate) = walk.seek(at, &mut looks).unwrap() {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use factum_kernel::{Clock, Monotonic, Timestamp};
-use factum_sqlite::{SqliteOptions, SqliteStore};
+use factum_sqlite::{Access, SqliteOptions, SqliteStore};
 use factum_testing::conformance::{OpenError, Setup, Stores, Subject};
 use tempfile::TempDir;
 
@@ -17,16 +17,25 @@ impl SqliteSubject {
     fn new() -> Self {
         Self { folder: Arc::new(tempfile::tempdir().unwrap()) }
     }
+
+    fn options(&self, setup: &Setup) -> SqliteOptions {
+        let clock = ClockWithFolder { clock: setup.clock.clone(), _folder: self.folder.clone() };
+        let path = self.folder.path().join("events.db");
+        let mut options = SqliteOptions::new(path).with_clock(Arc::new(clock));
+        options.commit_delay = setup.commit_delay.clone();
+        options
+    }
 }
 
 #[async_trait]
 impl Subject for SqliteSubject {
     async fn open(&self, setup: &Setup) -> Result<Stores, OpenError> {
-        let clock = ClockWithFolder { clock: setup.clock.clone(), _folder: self.folder.clone() };
-        let path = self.folder.path().join("events.db");
-        let mut options = SqliteOptions::new(path).with_clock(Arc::new(clock));
-        options.commit_delay = setup.commit_delay.clone();
-        Ok(Stores::both(Arc::new(SqliteStore::open(options).await?)))
+        Ok(Stores::both(Arc::new(SqliteStore::open(self.options(setup)).await?)))
+    }
+
+    async fn open_to_read(&self, setup: &Setup) -> Result<Option<Stores>, OpenError> {
+        let options = self.options(setup).with_access(Access::ReadOnly);
+        Ok(Some(Stores::both(Arc::new(SqliteStore::open(options).await?))))
     }
 }
 

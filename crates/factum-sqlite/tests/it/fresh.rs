@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use factum_kernel::{
-    AppendBatch, Category, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
-    StreamId, SystemClock, SystemIds, Tag,
-};
 use factum_sqlite::{SqliteOptions, SqliteStore};
-pub(crate) use factum_testing::{check_log, pages, positions};
+pub(crate) use factum_testing::{
+    batch::{category, event, one, stream, tagged},
+    check_log, pages, positions,
+};
 use tempfile::TempDir;
 
 /// A store in a folder of its own, which is removed with it.
@@ -43,31 +42,4 @@ pub(crate) fn raw(path: &Path) -> rusqlite::Connection {
 
 pub(crate) async fn reopen(path: &Path) -> SqliteStore {
     SqliteStore::open(SqliteOptions::new(path)).await.unwrap()
-}
-
-pub(crate) fn new_id() -> EventId {
-    EventId::new(SystemIds.uuid(SystemClock.now()))
-}
-
-pub(crate) fn event(payload: &str) -> NewEvent {
-    let name = EventName::from_static("account.opened");
-    NewEvent::new(new_id(), name, Content::Json, payload.to_owned())
-}
-
-pub(crate) fn stream(key: &str) -> StreamId {
-    StreamId::new("account", key).unwrap()
-}
-
-pub(crate) fn one(key: &str) -> AppendBatch {
-    AppendBatch::new().write(stream(key), ExpectedVersion::Any, [event("{}")])
-}
-
-pub(crate) fn tagged(key: &str, tags: &[&str]) -> AppendBatch {
-    let event =
-        tags.iter().fold(event("{}"), |event, tag| event.with_tag(Tag::parse(tag).unwrap()));
-    AppendBatch::new().write(stream(key), ExpectedVersion::Any, [event])
-}
-
-pub(crate) fn category() -> Category {
-    Category::new("account").unwrap()
 }

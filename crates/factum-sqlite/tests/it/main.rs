@@ -8,7 +8,6 @@ mod damage;
 mod erasure;
 mod failure;
 mod opening;
-mod outside;
 mod place;
 mod process;
 mod reading;

@@ -4,8 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl};
 use factum_kernel::{
-    AppendError, Durability, EventStore, ReadQuery, StoreError, StoreErrorKind, SystemClock,
-    SystemIds, Writers,
+    Durability, EventStore, ReadQuery, StoreError, StoreErrorKind, SystemClock, SystemIds, Writers,
 };
 use factum_sqlite::{Access, SqliteKind, SqliteOptions, SqliteStore};
 
@@ -117,29 +116,6 @@ async fn a_path_is_recognised_by_what_is_there() {
     assert_eq!(url(Path::new("/nowhere")), None);
     let place = SqliteKind.place_in(fresh.folder.path());
     assert_eq!(place, Some(StoreUrl::of_path("sqlite", Path::new(&file))));
-}
-
-#[tokio::test]
-async fn read_mode_sees_a_running_writer_and_refuses_to_write() {
-    let fresh = Fresh::open().await;
-    fresh.store.append(one("ada")).await.unwrap();
-    let options = SqliteOptions::new(fresh.path()).with_access(Access::ReadOnly);
-    let reader = SqliteStore::open(options).await.unwrap();
-    assert_eq!(positions(&reader, ReadQuery::log()).await, [1]);
-
-    let AppendError::Store(error) = reader.append(one("bob")).await.unwrap_err() else {
-        panic!("nothing was stored, and that is certain");
-    };
-    assert_eq!(error.kind(), StoreErrorKind::Invalid);
-    assert!(error.to_string().contains("opened for reading"), "{error}");
-
-    fresh.store.append(one("bob")).await.unwrap();
-    assert_eq!(positions(&reader, ReadQuery::log()).await, [1, 2]);
-    assert_eq!(reader.head().borrow().value(), 2, "a page's head is news");
-    reader.close().await.unwrap();
-    let closed = reader.read(ReadQuery::log()).await.unwrap_err();
-    assert_eq!(closed.kind(), StoreErrorKind::Closed);
-    fresh.store.append(one("eve")).await.unwrap();
 }
 
 #[tokio::test]

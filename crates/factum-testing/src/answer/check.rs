@@ -12,6 +12,13 @@ use factum_kernel::{
 
 use super::{Answer, AnswerSummary, Answers, Contradiction, Noted};
 
+/// The place in the log that an answer claims for its command.
+#[derive(Clone, Copy)]
+struct Claimed {
+    version: StreamVersion,
+    position: Option<Position>,
+}
+
 /// A stream in the log.
 struct Story<A: Aggregate> {
     stream: StreamId,
@@ -81,13 +88,14 @@ where
         match &noted.answer {
             Answer::Done { command, version, position, events, state } => {
                 self.check_state(noted, *version, state)?;
+                let at = Claimed { version: *version, position: *position };
                 if events.is_empty() {
                     summary.nothing += 1;
-                    return self.check_nothing(noted, command, (*version, *position));
+                    return self.check_nothing(noted, command, at);
                 }
                 summary.stored += 1;
                 summary.events += events.len() as u64;
-                self.check_stored(noted, command, (*version, *position), events)
+                self.check_stored(noted, command, at, events)
             }
             Answer::Rejected { command, rejection } => {
                 summary.rejected += 1;
@@ -129,9 +137,10 @@ where
         &mut self,
         noted: &Noted<A>,
         command: &A::Command,
-        (version, position): (StreamVersion, Option<Position>),
+        at: Claimed,
         events: &[A::Event],
     ) -> Result<(), Contradiction> {
+        let Claimed { version, position } = at;
         let stream = self.stream.clone();
         let not_stored = |what| Contradiction::NotStored { what, stream: stream.clone(), version };
         let end = version.value() as usize;
@@ -165,8 +174,9 @@ where
         &self,
         noted: &Noted<A>,
         command: &A::Command,
-        (version, position): (StreamVersion, Option<Position>),
+        at: Claimed,
     ) -> Result<(), Contradiction> {
+        let Claimed { version, position } = at;
         if position.is_some() {
             let what = "its position";
             let stream = noted.stream.clone();

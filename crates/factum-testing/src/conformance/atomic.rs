@@ -86,7 +86,7 @@ pub(crate) async fn a_wrong_version_stores_nothing_of_the_batch(bench: Bench) ->
             let expected = if at == wrong { exact(9) } else { ExpectedVersion::NoStream };
             batch = batch.write(stream(name), expected, trial.events(2));
         }
-        trial.conflicts(batch, (names[wrong], exact(9), 0)).await?;
+        trial.conflicts(batch, names[wrong], exact(9), 0).await?;
         stored_nothing(&trial, &names).await?;
     }
     Ok(())
@@ -100,13 +100,13 @@ pub(crate) async fn a_failed_check_stores_nothing(bench: Bench) -> CaseResult {
     let none = ExpectedVersion::NoStream;
     let some = ExpectedVersion::StreamExists;
     for expected in [some, exact(1)] {
-        trial.conflicts(checked(expected), ("bank-main", expected, 0)).await?;
+        trial.conflicts(checked(expected), "bank-main", expected, 0).await?;
     }
     stored_nothing(&trial, &["account-ada", "bank-main"]).await?;
 
     trial.grow("bank-main", 2).await?;
     for expected in [none, exact(1), exact(3)] {
-        trial.conflicts(checked(expected), ("bank-main", expected, 2)).await?;
+        trial.conflicts(checked(expected), "bank-main", expected, 2).await?;
     }
     ensure_eq!(trial.version("account-ada").await?, 0, "version of account-ada");
     Ok(())

@@ -1,10 +1,10 @@
 //! Deletion, truncation and retention, and their effects on laws 2, 3 and 7.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use factum_kernel::{
-    AppendBatch, AppendCondition, AppendError, Category, ExpectedVersion, Position, Query,
-    ReadQuery, Retention, StoreErrorKind, StreamChange, StreamVersion,
+    AppendBatch, AppendCondition, AppendError, Category, Durability, ExpectedVersion, Position,
+    Query, ReadQuery, Retention, StoreErrorKind, StreamChange, StreamVersion,
 };
 
 use super::{
@@ -132,6 +132,31 @@ pub(crate) async fn truncation_erases_the_beginning(bench: Bench) -> CaseResult 
     Ok(())
 }
 
+/// More versions than a store erases in one step, and none after them.
+pub(crate) async fn a_long_beginning_is_erased_whole(bench: Bench) -> CaseResult {
+    const ERASED: u64 = 2 * 4_096 + 5;
+    const KEPT: u64 = 9;
+    let trial = bench.open().await?;
+    trial.fill(ADA, (ERASED + KEPT) as usize).await?;
+    let change = StreamChange::TruncateBefore(StreamVersion::new(ERASED + 1));
+    let info = trial.change(ADA, change).await?;
+    ensure_eq!(info.bounds.erased_through.value(), ERASED, "erased_through of a long stream");
+    check_kept(&trial, ERASED + 1..=ERASED + KEPT).await?;
+    if trial.guarantees().durability != Durability::Volatile {
+        check_kept(&trial.reopen().await?, ERASED + 1..=ERASED + KEPT).await?;
+    }
+    Ok(())
+}
+
+/// Checks that these positions of the log are left, and all before them erased.
+async fn check_kept(trial: &Trial, kept: RangeInclusive<u64>) -> CaseResult {
+    let walk = trial.walk(ReadQuery::log()).await?;
+    ensure_eq!(walk.erased.len() as u64, kept.start() - 1, "number of erased positions");
+    let left: Vec<_> = walk.events.iter().map(|event| event.position().value()).collect();
+    ensure_eq!(left, kept.collect::<Vec<_>>(), "positions that are left");
+    Ok(())
+}
+
 /// A truncation that would leave nothing, and a retention of nothing, are invalid.
 pub(crate) async fn impossible_changes_are_invalid(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
@@ -200,7 +225,7 @@ async fn erase_the_end(trial: &Trial) -> CaseResult {
 
 async fn go_on_after_the_end(trial: &Trial) -> CaseResult {
     // A writer that loaded before the deletion must not write the first event after it.
-    trial.conflicts(trial.one(ADA, exact(3)), (ADA, exact(3), 4)).await?;
+    trial.conflicts(trial.one(ADA, exact(3)), ADA, exact(3), 4).await?;
     let appended = trial.append(trial.one(ADA, exact(4))).await?;
     ensure_eq!(appended.first, Position::new(6), "position after erased ones");
     ensure_eq!(appended.versions[0].value(), 5, "version after erased ones");
@@ -318,6 +343,30 @@ pub(crate) async fn retention_by_age_keeps_the_last_event(bench: Bench) -> CaseR
     trial.change(ADA, aged(Duration::ZERO)).await?;
     ensure_eq!(visible(&trial, ReadQuery::log()).await?, [5], "positions kept for no time");
     Ok(())
+}
+
+/// By age, where more events are old than a store looks at in one step.
+pub(crate) async fn retention_by_age_finds_the_first_young_event_among_many(
+    bench: Bench,
+) -> CaseResult {
+    const OLD: u64 = 3 * 1_024 + 7;
+    let (trial, clock) = bench.open_with_clock().await?;
+    trial.fill(ADA, OLD as usize).await?;
+    clock.advance(Duration::from_secs(60));
+    trial.fill(ADA, 2).await?;
+    let keep = Retention { events_max: None, age_max: Some(Duration::from_secs(30)) };
+    let info = trial.change(ADA, StreamChange::Retain(keep)).await?;
+    ensure_eq!(info.bounds.erased_through.value(), OLD, "erased_through when it is set");
+    check_kept(&trial, OLD + 1..=OLD + 2).await?;
+    clock.advance(Duration::from_secs(31));
+    trial.fill(ADA, 3).await?;
+    check_kept(&trial, OLD + 3..=OLD + 5).await?;
+    clock.advance(Duration::from_secs(31));
+    // Another stream's append erases nothing of this one.
+    trial.grow(BOB, 1).await?;
+    check_kept(&trial, OLD + 3..=OLD + 6).await?;
+    trial.grow(ADA, 1).await?;
+    check_kept(&trial, OLD + 6..=OLD + 7).await
 }
 
 /// Retention outlives a restart, as everything acknowledged does.

@@ -23,9 +23,9 @@ pub(crate) async fn failures_take_no_position(bench: Bench) -> CaseResult {
 
 async fn fail_in_every_way(trial: &Trial, version: u64) -> CaseResult {
     let stale = trial.one("account-ada", exact(version - 1));
-    trial.conflicts(stale, ("account-ada", exact(version - 1), version)).await?;
+    trial.conflicts(stale, "account-ada", exact(version - 1), version).await?;
     let checked = trial.one("account-bob", exact(0)).check(stream("account-ada"), exact(0));
-    trial.conflicts(checked, ("account-ada", exact(0), version)).await?;
+    trial.conflicts(checked, "account-ada", exact(0), version).await?;
     trial.refuses("a batch without events", AppendBatch::new()).await?;
     let everything = Query::new([QueryItem::default()]);
     let condition = AppendCondition { fail_if_events_match: everything, after: Position::ZERO };

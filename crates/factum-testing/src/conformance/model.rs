@@ -131,7 +131,7 @@ async fn repeat(
     let Some(mut answer) = stored else { return first_attempt(model, batch, outcome) };
     match outcome {
         Ok(again) => {
-            answer.versions = model.versions_left(batch, (&answer.versions, &again.versions));
+            answer.versions = model.versions_left(batch, &answer.versions, &again.versions);
             ensure_eq!(again, answer.replayed(), "answer to a repeated batch");
         }
         Err(error) => ensure!(false, "a stored batch repeated ended as {error:?}"),

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use factum_kernel::{
-    AppendBatch, AppendCondition, AppendError, ExpectedRevision, ExpectedVersion, Position, Query,
-    ReadQuery, StreamChange, StreamVersion, WriteBatch,
+    AppendBatch, AppendCondition, AppendError, ExpectedRevision, ExpectedVersion, KeyRange,
+    Position, Query, ReadQuery, StoreError, StoreErrorKind, StreamChange, StreamVersion,
+    WriteBatch, WriteError,
 };
 
 use super::{
@@ -28,8 +29,47 @@ pub(crate) async fn two_handles_share_one_log(bench: Bench) -> CaseResult {
         ensure!(mine.events == other.events, "two handles read two logs");
         ensure_eq!(mine.lineage, other.lineage, "lineage by the other handle");
         let stale = reader.one(ADA, exact(round));
-        reader.conflicts(stale, (ADA, exact(round), round + 1)).await?;
+        reader.conflicts(stale, ADA, exact(round), round + 1).await?;
     }
+    Ok(())
+}
+
+/// A handle for reading sees at once what is stored, and refuses every change.
+pub(crate) async fn a_reader_sees_what_is_stored_and_changes_nothing(bench: Bench) -> CaseResult {
+    let (writer, reader) = bench.open_with_reader().await?;
+    let put = |value: &str| WriteBatch::new().put("key", ExpectedRevision::Any, value.to_owned());
+    for round in 1..=6_u64 {
+        writer.append(writer.one(ADA, exact(round - 1))).await?;
+        writer.stores.documents.write(put(&round.to_string())).await?;
+        let seen = reader.walk(ReadQuery::log()).await?;
+        ensure!(seen.events == writer.read_log().await?, "a reader reads another log");
+        ensure_eq!(reader.version(ADA).await?, round, "version that a reader sees");
+        let value = reader.stores.documents.get(b"key").await?.map(|document| document.value);
+        ensure_eq!(value, Some(round.to_string().into()), "document that a reader sees");
+        ensure_eq!(reader.log().head().borrow().value(), round, "head of a reader after a page");
+    }
+    reader.refuses("an append by a reader", reader.one(ADA, exact(6))).await?;
+    let deletion = StreamChange::Delete(ExpectedVersion::Any);
+    let is_invalid = |error: &StoreError| error.kind() == StoreErrorKind::Invalid;
+    let deleted = reader.log().change(&stream(ADA), deletion).await;
+    let is_refused = matches!(&deleted, Err(AppendError::Store(error)) if is_invalid(error));
+    ensure!(is_refused, "a deletion by a reader was answered with {deleted:?}");
+    let written = reader.stores.documents.write(put("reader's")).await;
+    let is_refused = matches!(&written, Err(WriteError::Store(error)) if is_invalid(error));
+    ensure!(is_refused, "a write by a reader was answered with {written:?}");
+    let cleared = reader.stores.documents.clear(KeyRange::all()).await;
+    let is_refused = matches!(&cleared, Err(error) if is_invalid(error));
+    ensure!(is_refused, "a clearing by a reader was answered with {cleared:?}");
+    ensure_eq!(writer.read_log().await?.len(), 6, "events after a reader's changes");
+    let left = writer.stores.documents.get(b"key").await?.map(|document| document.value);
+    ensure_eq!(left, Some("6".into()), "document after a reader's changes");
+    // Without a read of the reader's own.
+    let mut head = reader.log().head();
+    writer.append(writer.one(ADA, exact(6))).await?;
+    let reached = tokio::time::timeout(Duration::from_secs(5), head.wait_for(|it| it.value() == 7));
+    ensure!(matches!(reached.await, Ok(Ok(_))), "a reader's head does not follow the writer");
+    reader.log().close().await?;
+    writer.append(writer.one(ADA, exact(7))).await?;
     Ok(())
 }
 
@@ -130,7 +170,7 @@ pub(crate) async fn erasure_reaches_other_handles(bench: Bench) -> CaseResult {
     ensure_eq!(two.read_log().await?.len(), 1, "events by the other handle after truncation");
     one.delete(ADA).await?;
     ensure_eq!(two.read_log().await?.len(), 0, "events by the other handle after deletion");
-    two.conflicts(two.one(ADA, exact(3)), (ADA, exact(3), 4)).await?;
+    two.conflicts(two.one(ADA, exact(3)), ADA, exact(3), 4).await?;
     let appended = two.append(two.one(ADA, exact(4))).await?;
     ensure_eq!(appended.first, Position::new(4), "position after the other handle's deletion");
     Ok(())

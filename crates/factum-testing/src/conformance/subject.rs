@@ -82,6 +82,15 @@ pub trait Subject: Send + Sync + 'static {
         self.open(setup).await
     }
 
+    /// Opens the same data for reading only, while the first handle is open. Without it, the cases
+    /// that read beside a writer are skipped: the store has no such mode.
+    ///
+    /// # Errors
+    /// Any reason that prevents the opening.
+    async fn open_to_read(&self, _setup: &Setup) -> Result<Option<Stores>, OpenError> {
+        Ok(None)
+    }
+
     /// Returns whether the store takes its time from [`Setup::clock`]. If not, the cases that move
     /// the clock are skipped, with that reason.
     fn takes_clock(&self) -> bool {

@@ -94,6 +94,15 @@ impl Bench {
         Self::share(self.open_racing(seed).await?).await
     }
 
+    /// Like [`open`](Self::open), with a second handle for reading, if the store has such a mode.
+    pub(crate) async fn open_with_reader(&self) -> CaseResult<(Trial, Trial)> {
+        let writer = self.open().await?;
+        match writer.reader().await? {
+            Some(reader) => Ok((writer, reader)),
+            None => Err(Stop::Skipped("the store has no mode for reading only")),
+        }
+    }
+
     async fn share(first: Trial) -> CaseResult<(Trial, Trial)> {
         if first.guarantees().writers == Writers::ThisProcess {
             return Err(Stop::Skipped("the store claims one writing process"));
@@ -172,6 +181,12 @@ impl Trial {
             Durability::Volatile => Err(Stop::Skipped("the store claims no durability")),
             _ => Ok(self),
         }
+    }
+
+    /// Another handle on the same data, for reading; `None` if the store has no such mode.
+    pub(crate) async fn reader(&self) -> CaseResult<Option<Self>> {
+        let stores = self.subject.open_to_read(&self.setup).await.map_err(open_failed)?;
+        Ok(stores.map(|stores| self.with_stores(stores, 3)))
     }
 
     fn with_stores(&self, stores: Stores, seed: u64) -> Self {
@@ -279,13 +294,24 @@ impl Trial {
         Ok(events)
     }
 
+    /// Appends events to the end of a stream, in batches as long as the store takes, up to 500.
+    pub(crate) async fn fill(&self, id: &str, count: usize) -> CaseResult {
+        let batch_max = self.guarantees().limits.batch_events_max.min(500);
+        for events in self.events(count).chunks(batch_max) {
+            let batch = AppendBatch::new().write(stream(id), ExpectedVersion::Any, events.to_vec());
+            self.append(batch).await?;
+        }
+        Ok(())
+    }
+
     /// Appends a batch that must fail because of a version, and checks the error.
     pub(crate) async fn conflicts(
         &self,
         batch: AppendBatch,
-        on: (&str, ExpectedVersion, u64),
+        id: &str,
+        expected: ExpectedVersion,
+        actual: u64,
     ) -> CaseResult {
-        let (id, expected, actual) = on;
         match self.log().append(batch).await {
             Err(AppendError::Conflict(conflict)) => {
                 ensure_eq!(conflict.stream, stream(id), "conflict's stream");

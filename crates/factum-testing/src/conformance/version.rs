@@ -16,7 +16,7 @@ const SOME: ExpectedVersion = ExpectedVersion::StreamExists;
 pub(crate) async fn expectations_of_an_absent_stream(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     for expected in [SOME, exact(1), exact(2)] {
-        trial.conflicts(trial.one("account-ada", expected), ("account-ada", expected, 0)).await?;
+        trial.conflicts(trial.one("account-ada", expected), "account-ada", expected, 0).await?;
     }
     for (key, expected) in [("a", ANY), ("b", NONE), ("c", exact(0))] {
         let appended = trial.append(trial.one(&format!("account-{key}"), expected)).await?;
@@ -30,7 +30,7 @@ pub(crate) async fn expectations_of_a_living_stream(bench: Bench) -> CaseResult 
     let trial = bench.open().await?;
     trial.grow("account-ada", 3).await?;
     for expected in [NONE, exact(0), exact(2), exact(4)] {
-        trial.conflicts(trial.one("account-ada", expected), ("account-ada", expected, 3)).await?;
+        trial.conflicts(trial.one("account-ada", expected), "account-ada", expected, 3).await?;
     }
     for (expected, version) in [(ANY, 4), (SOME, 5), (exact(5), 6)] {
         let appended = trial.append(trial.one("account-ada", expected)).await?;
@@ -49,7 +49,7 @@ pub(crate) async fn expectations_of_a_deleted_stream(bench: Bench) -> CaseResult
         // A writer that loaded before the deletion expects 3 and must fail, because the deletion
         // took version 4.
         for expected in [NONE, SOME, exact(0), exact(3), exact(5)] {
-            trial.conflicts(trial.one(id, expected), (id, expected, 4)).await?;
+            trial.conflicts(trial.one(id, expected), id, expected, 4).await?;
         }
     }
     for (id, expected) in [("account-a", ANY), ("account-b", exact(4))] {
@@ -96,10 +96,10 @@ pub(crate) async fn the_largest_version_is_only_a_wrong_one(bench: Bench) -> Cas
     trial.grow("account-ada", 2).await?;
     for version in [StreamVersion::MAX.value(), StreamVersion::MAX.value() + 1, u64::MAX] {
         let expected = exact(version);
-        trial.conflicts(trial.one("account-ada", expected), ("account-ada", expected, 2)).await?;
-        trial.conflicts(trial.one("account-bob", expected), ("account-bob", expected, 0)).await?;
+        trial.conflicts(trial.one("account-ada", expected), "account-ada", expected, 2).await?;
+        trial.conflicts(trial.one("account-bob", expected), "account-bob", expected, 0).await?;
         let checked = trial.one("account-bob", ANY).check(stream("account-ada"), expected);
-        trial.conflicts(checked, ("account-ada", expected, 2)).await?;
+        trial.conflicts(checked, "account-ada", expected, 2).await?;
         let query = ReadQuery::stream(stream("account-ada"));
         let from = ReadFrom::Version(StreamVersion::new(version));
         ensure_eq!(trial.read(query.clone().from(from)).await?.len(), 0, "events from {version}");

@@ -32,7 +32,7 @@ pub(super) fn check(records: &Records, pages: &[Page]) -> Result<Summary, Violat
         known.extend(tried.batch.events().map(|event| (event.id, tried)));
     }
     for event in found.by_position.values() {
-        let (stream, position, id) = place(event);
+        let Place { stream, position, id } = Place::of(event);
         match known.get(&event.id()) {
             None => return Err(Violation::Invented { stream, position, id }),
             Some(tried) if tried.acknowledged.is_none() && tried.open == 0 => {
@@ -50,8 +50,18 @@ pub(super) fn check(records: &Records, pages: &[Page]) -> Result<Summary, Violat
     Ok(summary)
 }
 
-fn place(event: &RecordedEvent) -> (StreamId, Position, EventId) {
-    (event.stream().to_stream_id(), event.position(), event.id())
+/// The place of an event, for the text of a violation.
+struct Place {
+    stream: StreamId,
+    position: Position,
+    id: EventId,
+}
+
+impl Place {
+    fn of(event: &RecordedEvent) -> Self {
+        let stream = event.stream().to_stream_id();
+        Self { stream, position: event.position(), id: event.id() }
+    }
 }
 
 /// Collects the pages, and checks that events and erased ranges together have the positions 1, 2,
@@ -66,7 +76,7 @@ fn collect(pages: &[Page]) -> Result<Found<'_>, Violation> {
     }
     let mut last_event: Option<&RecordedEvent> = None;
     for event in pages.iter().flat_map(|page| &page.events) {
-        let (stream, position, id) = place(event);
+        let Place { stream, position, id } = Place::of(event);
         if let Some(twice) = found.by_id.insert(id, event) {
             return Err(Violation::Doubled { first: twice.position(), second: position, id });
         }
@@ -112,7 +122,7 @@ fn check_positions(found: &Found<'_>, pages: &[Page]) -> Result<(), Violation> {
 fn check_streams(records: &Records, found: &Found<'_>) -> Result<(), Violation> {
     let mut versions: BTreeMap<StreamId, StreamVersion> = BTreeMap::new();
     for event in found.by_position.values() {
-        let (stream, position, _) = place(event);
+        let Place { stream, position, .. } = Place::of(event);
         let last = versions.insert(stream.clone(), event.version()).unwrap_or_default();
         let next = event.version();
         let follows = next == last.next();
@@ -240,7 +250,7 @@ fn check_content(
     match equal.iter().find(|(_, equal)| !equal) {
         None => Ok(()),
         Some((what, _)) => {
-            let (stream, position, id) = place(event);
+            let Place { stream, position, id } = Place::of(event);
             Err(Violation::Altered { what, stream, position, id })
         }
     }
@@ -270,14 +280,14 @@ fn check_reader(
             None => found.erased.contains(&event.position()),
         };
         if !is_there || !in_scope(&reader.scope, event) {
-            let (stream, position, id) = place(event);
+            let Place { stream, position, id } = Place::of(event);
             return Err(Violation::ReaderSawOther { reader: name(), stream, position, id });
         }
     }
     let between = found.by_position.range(first.position()..=last.position());
     for (position, event) in between {
         if in_scope(&reader.scope, event) && !given.contains(position) {
-            let (stream, position, id) = place(event);
+            let Place { stream, position, id } = Place::of(event);
             return Err(Violation::ReaderMissed { reader: name(), stream, position, id });
         }
     }

@@ -338,6 +338,16 @@ flaws! {
             a_log_of_which_all_is_erased_goes_on, time_never_goes_back_after_erasure,
             many_that_open_a_new_log_at_once_make_one]
         may_fail [close_finishes_what_was_accepted, rivals_on_two_handles_have_one_winner];
+    reader_writes: ReaderWrites
+        fails [a_reader_sees_what_is_stored_and_changes_nothing]
+        may_fail [];
+    needs_runtime: NeedsRuntime
+        fails [outside_of_a_runtime_a_store_works_or_says_so]
+        may_fail [];
+    erases_one_step: ErasesOneStep
+        fails [a_long_beginning_is_erased_whole,
+            retention_by_age_finds_the_first_young_event_among_many]
+        may_fail [];
     backward_from_end: BackwardFromEnd
         fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
             reads_begin_at_every_position, streams_are_read_from_every_version,

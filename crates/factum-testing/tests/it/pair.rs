@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use factum_kernel::{
-    AppendBatch, Clock, Content, EventId, EventName, EventStore, ExpectedVersion, IdSource,
-    NewEvent, ReadQuery, StreamChange, StreamId, SystemClock, SystemIds,
+    AppendBatch, EventId, EventStore, ExpectedVersion, ReadQuery, StreamChange, SystemClock,
 };
 use factum_testing::{
-    PairWriter, Pairs, check_log,
+    PairWriter, Pairs,
+    batch::{event, stream},
+    check_log,
     conformance::{Setup, Subject},
     positions,
 };
@@ -17,15 +18,6 @@ use crate::toy::{Flaw, ToySubject};
 async fn open(flaw: Flaw) -> Arc<dyn EventStore> {
     let setup = Setup::new(Arc::new(SystemClock));
     ToySubject::new(flaw).open(&setup).await.unwrap().events
-}
-
-fn stream(key: &str) -> StreamId {
-    StreamId::new("account", key).unwrap()
-}
-
-fn event(payload: &'static str) -> NewEvent {
-    let id = EventId::new(SystemIds.uuid(SystemClock.now()));
-    NewEvent::new(id, EventName::from_static("account.opened"), Content::Json, payload)
 }
 
 fn one(payload: &'static str) -> AppendBatch {

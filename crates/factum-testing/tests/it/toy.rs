@@ -24,13 +24,19 @@ use factum_kernel::{
     StreamId, StreamInfo, Writers,
 };
 use factum_testing::conformance::{CommitDelay, OpenError, Setup, Stores, Subject};
-use tokio::sync::{RwLock, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{RwLock, watch},
+};
 
 pub(crate) use flaw::Flaw;
 use log::{Log, Slot};
 
 /// The distance from the head beyond which a flawed toy looks before it has the lock.
 const FAR: u64 = 1_000;
+
+/// The number of documents that a flawed clear removes, and of events that a flawed change erases.
+const STEP: usize = 1_000;
 
 /// The number of times that an opening lets others go first.
 const MEETING_YIELDS_MAX: usize = 10_000;
@@ -78,6 +84,8 @@ pub(crate) struct Toy {
     delay: Option<CommitDelay>,
     flaw: Flaw,
     claims: Guarantees,
+    /// It takes no changes.
+    is_reader: bool,
     /// True if it is closed. An append holds a read lock on it while it runs, so closing waits.
     closed: Arc<RwLock<bool>>,
 }
@@ -114,6 +122,18 @@ impl ToySubject {
     pub(crate) fn volatile() -> Self {
         let claims = Guarantees::new(Durability::Volatile, Writers::ThisProcess);
         Self { claims, ..Self::new(Flaw::None) }
+    }
+
+    fn handle(&self, disk: Arc<Disk>, setup: &Setup) -> Toy {
+        Toy {
+            disk,
+            clock: setup.clock.clone(),
+            delay: setup.commit_delay.clone(),
+            flaw: self.flaw,
+            claims: self.claims,
+            is_reader: false,
+            closed: Arc::default(),
+        }
     }
 }
 
@@ -157,14 +177,13 @@ impl Subject for ToySubject {
             Flaw::SharesNothing => Self::new(self.flaw).disk,
             _ => self.disk.clone(),
         };
-        Ok(Stores::both(Arc::new(Toy {
-            disk,
-            clock: setup.clock.clone(),
-            delay: setup.commit_delay.clone(),
-            flaw: self.flaw,
-            claims: self.claims,
-            closed: Arc::default(),
-        })))
+        Ok(Stores::both(Arc::new(self.handle(disk, setup))))
+    }
+
+    async fn open_to_read(&self, setup: &Setup) -> Result<Option<Stores>, OpenError> {
+        let mut reader = self.handle(self.disk.clone(), setup);
+        reader.is_reader = self.flaw != Flaw::ReaderWrites;
+        Ok(Some(Stores::both(Arc::new(reader))))
     }
 }
 
@@ -188,6 +207,13 @@ impl Toy {
             }
         }
         log
+    }
+
+    fn check_writes(&self) -> Result<(), StoreError> {
+        match self.is_reader {
+            true => Err(StoreError::invalid("the toy is opened for reading")),
+            false => Ok(()),
+        }
     }
 
     fn publish(&self, log: Log) {
@@ -278,24 +304,27 @@ impl EventStore for Toy {
         if *accepted {
             return Err(StoreError::closed().into());
         }
+        self.check_writes()?;
         if self.flaw != Flaw::TakesAnything {
             self.claims.limits.check_append(&batch)?;
         }
-        match self.flaw {
+        let accepted = match self.flaw {
             Flaw::HalvesCancelled => return self.store_piecewise(batch).await,
-            Flaw::ClosesTooEarly => drop(accepted),
-            _ => {
-                let toy = self.clone();
-                let task = tokio::spawn(async move {
-                    let _accepted = accepted;
-                    toy.store(batch).await
-                });
-                return task.await.expect("the toy does not panic");
+            Flaw::ClosesTooEarly => {
+                drop(accepted);
+                None
             }
-        }
+            _ => Some(accepted),
+        };
         let toy = self.clone();
-        let task = tokio::spawn(async move { toy.store(batch).await });
-        task.await.expect("the toy does not panic")
+        let storing = async move {
+            let _accepted = accepted;
+            toy.store(batch).await
+        };
+        if Handle::try_current().is_err() && self.flaw != Flaw::NeedsRuntime {
+            return storing.await;
+        }
+        tokio::spawn(storing).await.expect("the toy does not panic")
     }
 
     async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
@@ -332,6 +361,7 @@ impl EventStore for Toy {
         stream: &StreamId,
         change: StreamChange,
     ) -> Result<StreamInfo, AppendError> {
+        self.check_writes()?;
         let _writer = self.disk.writer.lock().await;
         let mut log = self.log();
         log.change(stream, change, self.clock.now(), self.flaw)?;

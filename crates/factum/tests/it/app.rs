@@ -2,19 +2,43 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use factum::{
-    Aggregate, App, Context, ErrorKind, Event, OpenError, Position, ReadQuery, SendError, TagKey,
-    Verdict, Worker,
+    Aggregate, App, Context, ErrorKind, Event, OpenError, Position, ReadQuery, SendError,
+    StoreError, TagKey, Verdict, Worker,
     aggregate::Clash,
     memory::MemoryStore,
     read::{Scope, SubscribeFrom},
     runtime::{CommandError, EntityError, WorkerState},
-    store::{StoreErrorKind, Stores},
+    store::{OpenContext, OpenStore, StoreErrorKind, StoreUrl, Stores},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountRejection};
 
 fn open(owner: &str, email: &str) -> AccountCommand {
     AccountCommand::Open { owner: owner.into(), email: email.into() }
+}
+
+/// A user's own kind of store.
+#[derive(Debug)]
+struct OwnKind;
+
+#[async_trait]
+impl OpenStore for OwnKind {
+    fn scheme(&self) -> &'static str {
+        "own"
+    }
+
+    async fn open(&self, _: &StoreUrl, _: &OpenContext) -> Result<Stores, StoreError> {
+        let store = Arc::new(MemoryStore::new());
+        Ok(Stores { events: store.clone(), documents: store })
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_ones_own_kind_is_opened_by_its_scheme() {
+    assert!(App::open("own:here").await.is_err());
+    let app = App::builder().with_store_kind(OwnKind).open("own:here").await.unwrap();
+    app.command::<Account>("ada", open("Ada", "ada@example.org")).await.unwrap();
 }
 
 #[tokio::test]

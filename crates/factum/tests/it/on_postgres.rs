@@ -114,27 +114,36 @@ async fn at_rest(url: &str) -> App {
     app
 }
 
-/// The seconds of the server's clock, the transactions in a database so far, and its connections.
-async fn measure(raw: &Client, database: &str) -> (f64, i64, i64) {
+/// The activity in a database.
+struct Activity {
+    /// The seconds of the server's clock.
+    at: f64,
+    /// The transactions so far.
+    transactions: i64,
+    connections: i64,
+}
+
+async fn measure(raw: &Client, database: &str) -> Activity {
     let asked = "SELECT extract(epoch FROM clock_timestamp())::float8, \
         xact_commit + xact_rollback, \
         (SELECT count(*) FROM pg_stat_activity AS a WHERE a.datname = d.datname \
             AND a.backend_type = 'client backend') \
         FROM pg_stat_database AS d WHERE d.datname = $1";
     let row = raw.query_one(asked, &[&database]).await.unwrap();
-    (row.get(0), row.get(1), row.get(2))
+    Activity { at: row.get(0), transactions: row.get(1), connections: row.get(2) }
 }
 
 /// The transactions in each second of a while, and the most connections at one time.
 async fn watch_for_a_while(raw: &Client, database: &str) -> (f64, i64) {
-    let (began, before, _) = measure(raw, database).await;
+    let before = measure(raw, database).await;
     let mut most = 0;
     loop {
         SystemClock.sleep(Duration::from_millis(100)).await;
-        let (now, count, connections) = measure(raw, database).await;
-        most = most.max(connections);
-        if now - began >= 15.0 {
-            return ((count - before) as f64 / (now - began), most);
+        let now = measure(raw, database).await;
+        most = most.max(now.connections);
+        let seconds = now.at - before.at;
+        if seconds >= 15.0 {
+            return ((now.transactions - before.transactions) as f64 / seconds, most);
         }
     }
 }
@@ -149,7 +158,7 @@ async fn an_idle_application_keeps_two_connections_and_makes_few_transactions() 
     let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
     let app = at_rest(&url).await;
     let closed = async {
-        while measure(&raw, &database).await.2 > CONNECTIONS_IDLE {
+        while measure(&raw, &database).await.connections > CONNECTIONS_IDLE {
             SystemClock.sleep(Duration::from_millis(50)).await;
         }
     };

@@ -32,7 +32,13 @@ fn deposit() -> AccountCommand {
 }
 
 /// A consumer that handles one event per permit, and counts them.
-async fn gated(app: &App, name: &str) -> (ConsumerHandle, Arc<Semaphore>, Arc<AtomicU64>) {
+struct Gated {
+    consumer: ConsumerHandle,
+    gate: Arc<Semaphore>,
+    count: Arc<AtomicU64>,
+}
+
+async fn gated(app: &App, name: &str) -> Gated {
     let gate = Arc::new(Semaphore::new(0));
     let count = Arc::new(AtomicU64::new(0));
     let waits = gate.clone();
@@ -46,7 +52,7 @@ async fn gated(app: &App, name: &str) -> (ConsumerHandle, Arc<Semaphore>, Arc<At
             Ok::<(), HandleError>(())
         }
     });
-    (app.consumers().start(consumer).await.unwrap(), gate, count)
+    Gated { consumer: app.consumers().start(consumer).await.unwrap(), gate, count }
 }
 
 #[tokio::test]
@@ -58,13 +64,13 @@ async fn the_answer_comes_when_all_that_are_named_have_seen_it() {
         let asking = app.command::<Account>(key, open(key)).seen_by("mails").seen_by("bonus");
         let mut asking = asking.within(LONG).into_future();
         let one_has_seen_it = async {
-            first.1.add_permits(1);
-            let count = first.2.load(Ordering::SeqCst) + 1;
-            while first.2.load(Ordering::SeqCst) < count {
+            first.gate.add_permits(1);
+            let count = first.count.load(Ordering::SeqCst) + 1;
+            while first.count.load(Ordering::SeqCst) < count {
                 tokio::task::yield_now().await;
             }
             let head = *app.kernel().events().head().borrow();
-            first.0.wait_for(head, LONG).await.unwrap();
+            first.consumer.wait_for(head, LONG).await.unwrap();
         };
         tokio::select! {
             biased;
@@ -73,9 +79,9 @@ async fn the_answer_comes_when_all_that_are_named_have_seen_it() {
         }
         let pending = std::future::poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx).is_pending()));
         assert!(pending.await, "the other has not seen it");
-        second.1.add_permits(1);
+        second.gate.add_permits(1);
         let done = asking.await.unwrap();
-        assert_eq!(done.position, Some(second.0.health().position));
+        assert_eq!(done.position, Some(second.consumer.health().position));
     }
     app.close().await.unwrap();
 }
@@ -83,7 +89,7 @@ async fn the_answer_comes_when_all_that_are_named_have_seen_it() {
 #[tokio::test]
 async fn a_name_that_nobody_has_is_told_before_the_command_is_sent() {
     let app = App::open("memory:").await.unwrap();
-    let (_, mails, _) = gated(&app, "mails").await;
+    let mails = gated(&app, "mails").await.gate;
     mails.add_permits(9);
     let told = app.command::<Account>("ada", open("ada")).seen_by("mails").seen_by("males").await;
     let Err(SendError::NotSent(WaitError::Unknown(name))) = &told else { panic!("{told:?}") };
@@ -99,7 +105,7 @@ async fn a_name_that_nobody_has_is_told_before_the_command_is_sent() {
 #[tokio::test]
 async fn what_took_effect_and_was_not_seen_is_told_with_its_position() {
     let app = App::open("memory:").await.unwrap();
-    let (_, _gate, _) = gated(&app, "mails").await;
+    let _mails = gated(&app, "mails").await;
     let told = app.command::<Account>("ada", open("ada")).seen_by("mails").within(SOON).await;
     let Err(SendError::Unseen { position, error: WaitError::Behind { waited, .. } }) = told else {
         panic!("{told:?}")
@@ -109,7 +115,7 @@ async fn what_took_effect_and_was_not_seen_is_told_with_its_position() {
     assert_eq!(app.load::<Account>("ada").await.unwrap().version.value(), 1);
 
     // A stopped consumer ends the wait at once, even if others are still slow.
-    let (other, _, _) = gated(&app, "other").await;
+    let other = gated(&app, "other").await.consumer;
     assert_eq!(other.stop().await, StopReason::Asked);
     let asking = app.command::<Account>("ada", deposit()).seen_by("mails").seen_by("other");
     let told = asking.within(LONG).await.unwrap_err();
@@ -127,7 +133,7 @@ async fn what_took_effect_and_was_not_seen_is_told_with_its_position() {
 #[tokio::test]
 async fn rejections_and_failures_are_those_of_the_entity() {
     let app = App::open("memory:").await.unwrap();
-    let (_, _gate, _) = gated(&app, "mails").await;
+    let _mails = gated(&app, "mails").await;
     let told = app.command::<Account>("ada", deposit()).seen_by("mails").await.unwrap_err();
     assert!(matches!(told.rejection(), Some(AccountRejection::NotOpen)), "{told}");
     let told = app.command::<Account>("", deposit()).seen_by("mails").await.unwrap_err();

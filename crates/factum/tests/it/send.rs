@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::Poll,
 };
 
 use factum::{
@@ -17,14 +17,19 @@ use factum::{
     journal::{JournalOptions, JournalStore},
     memory::MemoryStore,
     runtime::{
-        AdmissionLayer, BoxError, CommandError, CommandFuture, CommandRequest, CommandResponse,
+        AdmissionLayer, BoxError, CommandError, CommandFuture, CommandRequest, CommandService,
         EntityError, RequestKind,
     },
     sentence,
     store::Stores,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountRejection};
-use tower::{Service, layer::layer_fn};
+use tower::{
+    ServiceExt,
+    layer::layer_fn,
+    service_fn,
+    util::{MapFutureLayer, MapRequestLayer},
+};
 
 use crate::tally::{Count, Tally};
 
@@ -100,43 +105,18 @@ async fn nothing_that_an_application_sends_passes_by_its_layers() {
 /// The parts of a request that a layer saw.
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// A layer that notes the requests.
-#[derive(Clone)]
-struct Noting<S> {
-    name: &'static str,
-    seen: Seen,
-    service: S,
-}
-
-impl<S> Service<CommandRequest> for Noting<S>
-where
-    S: Service<CommandRequest, Response = CommandResponse, Error: Into<BoxError>>,
-    S::Future: Send + 'static,
-{
-    type Response = CommandResponse;
-    type Error = BoxError;
-    type Future = CommandFuture<BoxError>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.service.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: CommandRequest) -> Self::Future {
-        let steps = request.steps().iter().map(|it| format!("{}/{}", it.key(), it.name()));
-        let steps: Vec<_> = steps.collect();
-        let text = format!("{} {:?} {}", self.name, request.kind(), steps.join(" "));
-        self.seen.lock().unwrap().push(text);
-        let response = self.service.call(request);
-        Box::pin(async { response.await.map_err(Into::into) })
-    }
-}
-
 #[tokio::test]
 async fn layers_see_every_step_in_the_order_in_which_they_were_added() {
     let seen = Seen::default();
     let noting = |name| {
-        let seen = seen.clone();
-        layer_fn(move |service| Noting { name, seen: seen.clone(), service })
+        let seen: Seen = seen.clone();
+        MapRequestLayer::new(move |request: CommandRequest| {
+            let steps = request.steps().iter().map(|it| format!("{}/{}", it.key(), it.name()));
+            let steps: Vec<_> = steps.collect();
+            let text = format!("{name} {:?} {}", request.kind(), steps.join(" "));
+            seen.lock().unwrap().push(text);
+            request
+        })
     };
     let app = App::builder().commands::<Account>().layer(noting("first")).layer(noting("second"));
     let app = app.open("memory:").await.unwrap();
@@ -151,38 +131,18 @@ async fn layers_see_every_step_in_the_order_in_which_they_were_added() {
     assert_eq!(*seen.lock().unwrap(), expected);
 }
 
-/// Sends each request twice, like a layer that retries.
-#[derive(Clone)]
-struct Twice<S>(S);
-
-impl<S> Service<CommandRequest> for Twice<S>
-where
-    S: Service<CommandRequest, Response = CommandResponse, Error: Into<BoxError>>,
-    S: Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
-    type Response = CommandResponse;
-    type Error = BoxError;
-    type Future = CommandFuture<BoxError>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: CommandRequest) -> Self::Future {
-        let first = self.0.call(request.clone());
-        let mut again = self.0.clone();
-        Box::pin(async move {
-            drop(first.await);
-            poll_fn(|cx| again.poll_ready(cx)).await.map_err(Into::into)?;
-            again.call(request).await.map_err(Into::into)
-        })
-    }
-}
-
 #[tokio::test]
 async fn a_layer_that_sends_a_clone_again_has_the_effect_once_where_there_is_an_id() {
-    let app = App::builder().layer(layer_fn(Twice)).open("memory:").await.unwrap();
+    let twice = layer_fn(|service: CommandService| {
+        service_fn(move |request: CommandRequest| {
+            let service = service.clone();
+            async move {
+                drop(service.clone().oneshot(request.clone()).await);
+                service.oneshot(request).await
+            }
+        })
+    });
+    let app = App::builder().layer(twice).open("memory:").await.unwrap();
     app.command::<Account>("ada", open("ada")).once(CommandId::derived(b"0")).await.unwrap();
     let id = CommandId::derived(b"1");
     let done = app.command::<Account>("ada", DEPOSIT).once(id).reply(|it| it.balance_cents).await;
@@ -221,41 +181,6 @@ async fn a_command_that_is_dropped_takes_effect_once_or_not_at_all() {
     assert_eq!((again.replayed, again.version.value()), (true, 2), "it had come to its entity");
 }
 
-/// Gives up if the answer is not there at the first poll, like a layer with a timeout.
-#[derive(Clone)]
-struct Impatient<S> {
-    service: S,
-    patience: Arc<AtomicUsize>,
-}
-
-impl<S> Service<CommandRequest> for Impatient<S>
-where
-    S: Service<CommandRequest, Response = CommandResponse, Error: Into<BoxError>>,
-    S::Future: Send + 'static,
-{
-    type Response = CommandResponse;
-    type Error = BoxError;
-    type Future = CommandFuture<BoxError>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.service.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: CommandRequest) -> Self::Future {
-        let mut response = Box::pin(self.service.call(request));
-        let patience = self.patience.clone();
-        Box::pin(async move {
-            poll_fn(|cx| match response.as_mut().poll(cx) {
-                Poll::Pending if patience.load(Ordering::SeqCst) == 0 => {
-                    Poll::Ready(Err("the time is over".into()))
-                }
-                polled => polled.map_err(Into::into),
-            })
-            .await
-        })
-    }
-}
-
 #[tokio::test]
 async fn what_a_layer_gave_up_is_sent_again_with_its_id() {
     let folder = tempfile::tempdir().unwrap();
@@ -263,7 +188,16 @@ async fn what_a_layer_gave_up_is_sent_again_with_its_id() {
     let stores = Stores { events: store.clone(), documents: store };
     let patience = Arc::new(AtomicUsize::new(1));
     let given = patience.clone();
-    let impatient = layer_fn(move |service| Impatient { service, patience: given.clone() });
+    // Without patience it gives up if the answer is not there at the first poll, as a timeout does.
+    let impatient = MapFutureLayer::new(move |mut response: CommandFuture<BoxError>| {
+        let patience = given.clone();
+        poll_fn(move |cx| match response.as_mut().poll(cx) {
+            Poll::Pending if patience.load(Ordering::SeqCst) == 0 => {
+                Poll::Ready(Err("the time is over".into()))
+            }
+            polled => polled,
+        })
+    });
     let app = App::builder().layer(impatient).open_stores(stores).await.unwrap();
     app.command::<Account>("ada", open("ada")).await.unwrap();
     let id = |what: &str| CommandId::derived(what.as_bytes());

@@ -1,30 +1,11 @@
-use std::error::Error;
-
 use factum_consumer::{ConsumerName, HandleError, StartError, StopReason};
 use factum_kernel::{
     CodecError, DecodeError, DecodeReason, ErrorKind, InvalidTag, Position, StoreError, Tag,
 };
+use factum_testing::{Hidden, assert_kinds};
 
 use super::BuildError;
 use crate::{LiveError, QueryError, model_build::Build};
-
-/// A user's own error around one of ours.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct Hidden<E: Error + 'static>(E);
-
-/// Compares the kinds of all variants.
-macro_rules! kinds {
-    ($type:ty { $($pattern:pat = $error:expr => $kind:ident,)+ }) => {
-        // A variant that the table lacks does not compile.
-        #[allow(unreachable_patterns, reason = "a variant may have several kinds")]
-        let _ = |error: &$type| match error { $($pattern => (),)+ };
-        $({
-            let error: $type = $error;
-            assert_eq!(error.kind(), ErrorKind::$kind, "{error}");
-        })+
-    };
-}
 
 fn away() -> StoreError {
     StoreError::unavailable("away")
@@ -49,7 +30,7 @@ fn no_tag() -> InvalidTag {
 fn every_error_of_read_models_has_its_kind() {
     let projection = name();
     let build = Build { version: 1, generation: 0 };
-    kinds!(BuildError {
+    assert_kinds!(BuildError {
         BuildError::Name(_) = ConsumerName::new("").expect_err("it is no name").into() => Invalid,
         BuildError::Start(_) = StartError::Closed(name()).into() => Closed,
         BuildError::Store(_) = away().into() => Unavailable,
@@ -64,7 +45,7 @@ fn every_error_of_read_models_has_its_kind() {
         BuildError::Closed(_) = BuildError::Closed(name()) => Closed,
         BuildError::RuntimeEnded(_) = BuildError::RuntimeEnded(name()) => Closed,
     });
-    kinds!(QueryError {
+    assert_kinds!(QueryError {
         QueryError::Store(_) = away().into() => Unavailable,
         QueryError::NotStarted(_) = QueryError::NotStarted(name()) => Invalid,
         QueryError::Decode { .. } = QueryError::Decode {
@@ -75,7 +56,7 @@ fn every_error_of_read_models_has_its_kind() {
             => Invalid,
         QueryError::Replaced(_) = QueryError::Replaced(name()) => Conflict,
     });
-    kinds!(LiveError {
+    assert_kinds!(LiveError {
         LiveError::Store(_) = away().into() => Unavailable,
         LiveError::Decode(_) = undecoded().into() => Corrupt,
         LiveError::Tag(_) = no_tag().into() => Invalid,

@@ -1,11 +1,8 @@
 //! Builds in schemas of PostgreSQL.
 
-use std::{
-    env,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use factum_consumer::{ConsumerHealth, ConsumerName, ConsumerState, HandleError, Target};
@@ -13,7 +10,7 @@ use factum_kernel::RecordedEvent;
 use factum_projection::{
     BuildError, Maintained, PostgresTarget, PostgresTx, Projection, Projections,
 };
-use factum_testing::bank::AccountEvent;
+use factum_testing::{ChildTest, bank::AccountEvent};
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
 use super::url;
@@ -172,17 +169,19 @@ impl Tables for Schemas {
 
 builds! { Schemas }
 
+/// The process that rebuilds; its order names the log and the tables.
+const CHILD: ChildTest = ChildTest::new("on_postgres::builds::child");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
-    if env::var_os("FACTUM_POSTGRES_URL").is_some() {
-        builds::child::<Schemas>().await;
+    if let Some(order) = CHILD.order() {
+        builds::child::<Schemas>(&order).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_seen_of_processes_that_are_killed() {
-    let module = "on_postgres::builds";
-    builds::nothing_is_lost_or_seen_of_processes_that_are_killed::<Schemas>(module).await;
+    builds::nothing_is_lost_or_seen_of_processes_that_are_killed::<Schemas>(CHILD).await;
 }
 
 async fn is_refused(totals: &Maintained<PostgresTarget>, error: &str) {

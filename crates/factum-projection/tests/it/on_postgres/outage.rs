@@ -17,7 +17,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Counts, Model, SETUP, url};
+use super::{Counts, Model, SETUP, insert, url};
 use crate::{
     bench::{Bench, Fails, LONG, options},
     instance::Instance,
@@ -77,10 +77,10 @@ async fn an_outage_of_a_database_of_the_handlers_own_parks_nothing() {
     }
 }
 
-/// The model's target on connections with a time limit.
-async fn limited(model: &Model, limit: (&str, &str)) -> PostgresTarget {
+/// A target whose sessions have this setting.
+async fn limited(model: &Model, setting: &str, value: &str) -> PostgresTarget {
     let options: PgConnectOptions = url().parse().unwrap();
-    let options = options.options([("search_path", model.schema.as_str()), limit]);
+    let options = options.options([("search_path", model.schema.as_str()), (setting, value)]);
     let pool = PgPoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
     PostgresTarget::new(pool).with_schema(model.schema.parse().unwrap()).with_setup(SETUP)
 }
@@ -92,7 +92,7 @@ async fn a_slow_migration_of_a_table_stops_no_projection_and_parks_nothing() {
         let model = Model::new().await;
         let bench = Bench::new();
         bench.open("ada").await;
-        let target = limited(&model, ("statement_timeout", "100ms")).await;
+        let target = limited(&model, "statement_timeout", "100ms").await;
         let projection = Counts { fails: Fails::default(), in_the_way: Arc::default() };
         let mut options = options();
         options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
@@ -144,12 +144,7 @@ impl Projection for Waits {
                 break;
             }
         }
-        sqlx::query("INSERT INTO deposits (account, cents) VALUES ($1, $2)")
-            .bind(recorded.stream().key())
-            .bind(cents.cast_signed())
-            .execute(&mut **tx)
-            .await
-            .map_err(Unsent::from)?;
+        insert(recorded, cents).execute(&mut **tx).await.map_err(Unsent::from)?;
         Ok(())
     }
 }
@@ -160,7 +155,7 @@ async fn a_session_that_the_server_ends_within_a_batch_is_no_events_fault() {
     let bench = Bench::new();
     bench.open("ada").await;
     let position = bench.deposit("ada", 1).await;
-    let target = limited(&model, ("idle_in_transaction_session_timeout", "200ms")).await;
+    let target = limited(&model, "idle_in_transaction_session_timeout", "200ms").await;
     let projection = Waits { other: model.pool.clone(), tries: AtomicU32::new(0) };
     let mut options = options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
@@ -198,7 +193,7 @@ async fn a_batch_that_takes_too_long_for_its_session_is_made_smaller() {
         bench.deposit("ada", 1).await;
     }
     // Eight events together pause for longer than that.
-    let target = limited(&model, ("idle_in_transaction_session_timeout", "1s")).await;
+    let target = limited(&model, "idle_in_transaction_session_timeout", "1s").await;
     let mut options = options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
     let counts = bench.consumers.start_projection(Slow, target, options).await.unwrap();
@@ -224,14 +219,10 @@ impl Projection for Twice {
         tx: &mut PostgresTx,
     ) -> Result<(), HandleError> {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
-        let insert = || {
-            let insert = sqlx::query("INSERT INTO deposits (account, cents) VALUES ($1, $2)");
-            insert.bind(recorded.stream().key().to_owned()).bind(cents.cast_signed())
-        };
         if self.tries.fetch_add(1, Ordering::SeqCst) < 3 {
-            insert().execute(&self.other).await.map_err(Unsent::from)?;
+            insert(recorded, cents).execute(&self.other).await.map_err(Unsent::from)?;
         }
-        insert().execute(&mut **tx).await?;
+        insert(recorded, cents).execute(&mut **tx).await?;
         Ok(())
     }
 }
@@ -248,7 +239,7 @@ async fn a_database_that_became_a_standby_is_not_taken_for_an_ended_transaction(
     let projection = Twice { other, tries: AtomicU32::new(0) };
     let mut options = self::options();
     options.failure = options.failure.with_retries_max(0).with_timeout(LONG);
-    let target = limited(&model, ("statement_timeout", "0")).await;
+    let target = limited(&model, "statement_timeout", "0").await;
     let counts = bench.consumers.start_projection(projection, target, options).await.unwrap();
     counts.wait_for(position, LONG).await.unwrap();
     assert_eq!(counts.dead_letters().await, []);

@@ -4,7 +4,6 @@
 use std::{
     env,
     path::Path,
-    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +16,7 @@ use factum_consumer::{
 };
 use factum_kernel::{Position, ReadQuery};
 use factum_projection::{Build, BuildError, Maintained, Rebuild};
+use factum_testing::ChildTest;
 
 use super::log;
 use crate::{
@@ -24,10 +24,6 @@ use crate::{
     ledger::{Gate, HOUR, PAUSE, pause, swift, until},
     rebuild::{build, load},
 };
-
-/// The variable that makes the test `child` of a module a child; its value names the log and the
-/// tables.
-const CHILD: &str = "FACTUM_SQL_BUILDS_CHILD";
 
 /// The tables of all builds of a projection `totals`. Version 1 sums cents by account; version 2
 /// also counts deposits, in a column with an index.
@@ -107,7 +103,8 @@ pub(crate) fn options() -> ConsumerOptions {
 
 /// Reads again and again, and checks that the sum never falls. Returns the number of reads.
 fn watch<T: Tables>(
-    (tables, totals): (&T, &Maintained<T::Target>),
+    tables: &T,
+    totals: &Maintained<T::Target>,
     is_over: &Arc<AtomicBool>,
 ) -> tokio::task::JoinHandle<u64> {
     let tables = tables.clone();
@@ -147,7 +144,7 @@ pub(crate) async fn rebuilds_under_load_are_not_seen_by_readers_here_and_elsewhe
     totals.wait_for(bench.head(), LONG).await.unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
     let loading = load(&bench, &is_over);
-    let watching = [&totals, &elsewhere].map(|it| watch((&tables, it), &is_over));
+    let watching = [&totals, &elsewhere].map(|it| watch(&tables, it, &is_over));
     for generation in 1..=3 {
         totals.rebuild().await.unwrap().done().await.unwrap();
         assert_eq!(totals.serving(), build(1, generation));
@@ -367,8 +364,7 @@ pub(crate) async fn a_target_is_of_one_build<T: Tables>(tables: T) {
 }
 
 /// The code of the process that is killed: deposits and rebuilds, forever. Not a test by itself.
-pub(crate) async fn child<T: Tables>() {
-    let Ok(order) = env::var(CHILD) else { return };
+pub(crate) async fn child<T: Tables>(order: &str) {
     let (path, address) = order.split_once(' ').unwrap();
     let bench = Arc::new(log(Path::new(path)).await);
     let tables = T::at(address).await;
@@ -387,7 +383,9 @@ pub(crate) async fn child<T: Tables>() {
 }
 
 /// A process that rebuilds is killed again and again while this one reads.
-pub(crate) async fn nothing_is_lost_or_seen_of_processes_that_are_killed<T: Tables>(module: &str) {
+pub(crate) async fn nothing_is_lost_or_seen_of_processes_that_are_killed<T: Tables>(
+    child: ChildTest,
+) {
     let kills = if env::var_os("FACTUM_TEST_FULL").is_some() { 60 } else { 8 };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
@@ -400,15 +398,9 @@ pub(crate) async fn nothing_is_lost_or_seen_of_processes_that_are_killed<T: Tabl
     let old = tables.keep::<1>(&bench, &Gate::open()).await;
     tables.are_right(&bench, &old, 50).await;
     let is_over = Arc::new(AtomicBool::new(false));
-    let watching = watch((&tables, &old), &is_over);
+    let watching = watch(&tables, &old, &is_over);
     for kill in 0..kills {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", &format!("{module}::child"), "--nocapture", "--test-threads=1"])
-            .env(CHILD, format!("{} {}", path.display(), tables.address()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let (process, _told) = child.start(format!("{} {}", path.display(), tables.address()));
         // Some die while they start, some after many rebuilds.
         for _ in 0..(kill * 71) % 300 {
             pause().await;
@@ -417,8 +409,7 @@ pub(crate) async fn nothing_is_lost_or_seen_of_processes_that_are_killed<T: Tabl
         if kill + 1 == kills {
             until(|| async { is_rebuilt(old.serving()) }).await;
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        process.kill();
         assert!(!watching.is_finished(), "the reader has failed");
     }
     is_over.store(true, Ordering::SeqCst);

@@ -10,7 +10,7 @@ use std::{
 use factum_consumer::{ConsumerName, ConsumerState, HandleError, Target};
 use factum_kernel::RecordedEvent;
 use factum_projection::{BuildError, Maintained, Projection, Projections, SqliteTarget, SqliteTx};
-use factum_testing::bank::AccountEvent;
+use factum_testing::{ChildTest, bank::AccountEvent};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -121,14 +121,19 @@ impl Tables for Files {
 
 builds! { Files }
 
+/// The process that rebuilds; its order names the log and the tables.
+const CHILD: ChildTest = ChildTest::new("sqlite::builds::child");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
-    builds::child::<Files>().await;
+    if let Some(order) = CHILD.order() {
+        builds::child::<Files>(&order).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_seen_of_processes_that_are_killed() {
-    builds::nothing_is_lost_or_seen_of_processes_that_are_killed::<Files>("sqlite::builds").await;
+    builds::nothing_is_lost_or_seen_of_processes_that_are_killed::<Files>(CHILD).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use factum_kernel::{
 use factum_macros::Event;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
+use crate::entry::Keyed;
+
 pub(super) const ADDRESS: &str = "ada@example.org";
 
 /// An event to be stored unless another matches.
@@ -87,12 +89,12 @@ impl Aggregate for Claims {
 pub(super) struct Found(bool);
 
 impl DecisionModel for Found {
-    type Command = (String, Claim);
+    type Command = Keyed<Claim>;
     type Event = ClaimEvent;
     type Rejection = Taken;
 
-    fn query((_, claim): &(String, Claim)) -> Matching {
-        claim.guard.clone()
+    fn query(Keyed { command, .. }: &Keyed<Claim>) -> Matching {
+        command.guard.clone()
     }
 
     fn evolve(&mut self, event: &ClaimEvent) {
@@ -102,11 +104,11 @@ impl DecisionModel for Found {
 
     fn decide(
         &self,
-        (key, claim): &(String, Claim),
+        Keyed { key, command }: &Keyed<Claim>,
         _: &Context<'_>,
     ) -> Result<ModelDecision<ClaimEvent>, Taken> {
         match self.0 {
-            false => Ok(ModelDecision::event(Claims::CATEGORY, key, claim.event.clone())),
+            false => Ok(ModelDecision::event(Claims::CATEGORY, key, command.event.clone())),
             true => Err(Taken),
         }
     }

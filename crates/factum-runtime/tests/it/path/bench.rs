@@ -10,13 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Clock, EventStore, Guarantees, Kernel, Metadata, Monotonic,
-    Page, Position, ReadQuery, RecordedEvent, Repository, StoreError, StreamChange, StreamId,
-    StreamInfo, TagKey, Timestamp,
+    AppendBatch, AppendError, Appended, Clock, EventStore, Kernel, Metadata, Monotonic, ReadQuery,
+    RecordedEvent, Repository, TagKey, Timestamp,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
-use factum_testing::{FaultRates, FaultyStore, SeededIds, VirtualClock};
-use tokio::sync::watch;
+use factum_testing::{FaultRates, FaultyStore, ForwardEvents, Forwarding, SeededIds, VirtualClock};
 
 use super::note::{Notes, Take};
 use crate::bench::morning;
@@ -59,7 +57,11 @@ struct Rivalled {
 }
 
 #[async_trait]
-impl EventStore for Rivalled {
+impl ForwardEvents for Rivalled {
+    fn events(&self) -> Arc<dyn EventStore> {
+        self.inner.clone()
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         let take_one = |left: u64| left.checked_sub(1);
         if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one).is_ok() {
@@ -67,30 +69,6 @@ impl EventStore for Rivalled {
             notes.execute("one", &Take(1)).await.unwrap();
         }
         self.inner.append(batch).await
-    }
-
-    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
-        self.inner.read(query).await
-    }
-
-    async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError> {
-        self.inner.stream_info(stream).await
-    }
-
-    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, AppendError> {
-        self.inner.change(s, change).await
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.inner.head()
-    }
-
-    fn guarantees(&self) -> Guarantees {
-        self.inner.guarantees()
-    }
-
-    async fn close(&self) -> Result<(), StoreError> {
-        self.inner.close().await
     }
 }
 
@@ -122,7 +100,7 @@ impl Bench {
         let left = AtomicU64::new(times);
         let clock = Arc::new(Ticking { inner, reads: AtomicU64::new(0) });
         let rivalled = Rivalled { inner: faulty.clone(), rival, left };
-        let kernel = Kernel::new(Arc::new(rivalled), store.clone())
+        let kernel = Kernel::new(Arc::new(Forwarding(rivalled)), store.clone())
             .with_clock(clock.clone())
             .with_ids(Arc::new(SeededIds::new(1)))
             .with_tag_key(tag_key());

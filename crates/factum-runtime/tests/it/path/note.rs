@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use factum_kernel::{Aggregate, Context, DecisionModel, Matching, ModelDecision, Verdict};
 use factum_macros::Event;
 
+use crate::entry::Keyed;
+
 pub(super) const OWNER: &str = "ada";
 pub(super) const CATEGORY: &str = "note";
 
@@ -57,11 +59,11 @@ impl Aggregate for Notes {
 pub(super) struct NotesRead(u64);
 
 impl DecisionModel for NotesRead {
-    type Command = (String, Take);
+    type Command = Keyed<Take>;
     type Event = NoteEvent;
     type Rejection = Infallible;
 
-    fn query(_: &(String, Take)) -> Matching {
+    fn query(_: &Keyed<Take>) -> Matching {
         Matching::hashed_tag("owner", OWNER)
     }
 
@@ -71,7 +73,7 @@ impl DecisionModel for NotesRead {
 
     fn decide(
         &self,
-        (key, command): &(String, Take),
+        Keyed { key, command }: &Keyed<Take>,
         cx: &Context<'_>,
     ) -> Result<ModelDecision<NoteEvent>, Infallible> {
         let events = take(*command, self.0, cx).into_iter();

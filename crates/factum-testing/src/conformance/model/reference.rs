@@ -134,7 +134,8 @@ impl Reference {
     pub(super) fn versions_left(
         &self,
         batch: &AppendBatch,
-        (first, again): (&Versions, &Versions),
+        first: &Versions,
+        again: &Versions,
     ) -> Versions {
         let is_known = |write: &StreamWrite| {
             let expected =

@@ -6,10 +6,7 @@ use factum_kernel::{
     ScanPage, ScanQuery, StoreError, WriteBatch, WriteError,
 };
 
-use super::{Documents, Flaw, Toy};
-
-/// The number of documents that a flawed clear removes.
-const STEP: usize = 1_000;
+use super::{Documents, Flaw, STEP, Toy};
 
 impl Documents {
     fn conflict(&self, batch: &WriteBatch, flaw: Flaw) -> Option<usize> {
@@ -95,6 +92,7 @@ impl DocumentStore for Toy {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<Revision, WriteError> {
+        self.check_writes()?;
         self.claims.limits.check_write(&batch)?;
         if self.flaw == Flaw::TwoRevisionWinners {
             let conflict = self.disk.documents.lock().unwrap().conflict(&batch, self.flaw);
@@ -111,6 +109,7 @@ impl DocumentStore for Toy {
     }
 
     async fn clear(&self, range: KeyRange) -> Result<(), StoreError> {
+        self.check_writes()?;
         let inclusive = self.flaw == Flaw::ClearsTooMuch;
         let mut left = if self.flaw == Flaw::ClearsOneStep { STEP } else { usize::MAX };
         let mut gone = |key: &bytes::Bytes| {

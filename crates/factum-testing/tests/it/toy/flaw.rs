@@ -111,6 +111,12 @@ pub(crate) enum Flaw {
     ClosesUnheard,
     /// A second handle is another store.
     SharesNothing,
+    /// A handle for reading takes changes.
+    ReaderWrites,
+    /// Appends panic outside of a runtime.
+    NeedsRuntime,
+    /// Erases the events of one step, and leaves the rest.
+    ErasesOneStep,
     /// Backward reads ignore their beginning.
     BackwardFromEnd,
     /// Reading a stream includes events of others.

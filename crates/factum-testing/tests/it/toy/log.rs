@@ -11,7 +11,7 @@ use factum_kernel::{
     StreamId, StreamInfo, StreamVersion, StreamWrite, Timestamp, VersionConflict,
 };
 
-use super::Flaw;
+use super::{Flaw, STEP};
 
 /// The number of items of a condition that a flawed toy searches for.
 const FEW_ITEMS: usize = 32;
@@ -381,11 +381,14 @@ impl Log {
     }
 
     fn erase(&mut self, stream: &StreamId, through: StreamVersion, flaw: Flaw) {
+        let mut left = if flaw == Flaw::ErasesOneStep { STEP } else { usize::MAX };
         for slot in &mut self.slots {
             if let Slot::Event(event) = slot
                 && event.stream() == *stream
                 && event.version() <= through
+                && left > 0
             {
+                left -= 1;
                 *slot = Slot::Erased(event.clone());
             }
         }
