@@ -95,7 +95,7 @@ impl DecisionModel for Found {
         claim.guard.clone()
     }
 
-    fn evolve(&mut self, event: &ClaimEvent) {
+    fn evolve(&mut self, event: &ClaimEvent, _: &str) {
         assert!(!matches!(event, ClaimEvent::Poisoned { .. }), "poisoned");
         self.0 = true;
     }

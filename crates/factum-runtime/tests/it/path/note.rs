@@ -65,7 +65,7 @@ impl DecisionModel for NotesRead {
         Matching::hashed_tag("owner", OWNER)
     }
 
-    fn evolve(&mut self, _: &NoteEvent) {
+    fn evolve(&mut self, _: &NoteEvent, _: &str) {
         self.0 += 1;
     }
 
