@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use factum_backend::{IfAbsent, JOURNAL_MARKER, absent, check_outside};
 use factum_kernel::StoreError;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 
 /// The file that marks a journal's folder. It is written last, so a folder with the marker has a
 /// log.
-pub(crate) const MARKER: &str = "factum-journal";
+pub(crate) const MARKER: &str = JOURNAL_MARKER;
 pub(crate) const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
 /// The folders inside the journal's.
 pub(crate) const LOG: &str = "log";
@@ -42,20 +43,40 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
         .map_err(|e| StoreError::invalid(format!("no such path: path={shown}")).with_source(e))
 }
 
-/// Refuses a folder with other content. The files that a journal has before its marker are allowed.
-pub(crate) fn check_folder(folder: &Path) -> Result<(), StoreError> {
-    let Ok(names) = SystemFiles::open(folder).and_then(|it| it.list()) else { return Ok(()) };
-    let is_ours = |name: &String| {
-        [LOG, DOCUMENTS, LOCK, INBOX, MOUNTED].contains(&name.as_str())
-            || name.ends_with(UNFINISHED)
-    };
-    if names.iter().any(|name| name == MARKER) || names.iter().all(is_ours) {
+/// Returns whether a folder is a journal, or one whose making was interrupted.
+pub(crate) fn is_journal(folder: &Path) -> bool {
+    folder.join(MARKER).is_file() || folder.join(LOG).is_dir() && has_only_ours(&names(folder))
+}
+
+/// Refuses a folder in which there is no journal, if none may be made there. The files that a
+/// journal has before its marker are allowed.
+pub(crate) fn check_folder(folder: &Path, if_absent: IfAbsent) -> Result<(), StoreError> {
+    if folder.join(MARKER).is_file() {
+        return Ok(());
+    }
+    if if_absent == IfAbsent::Refuse {
+        return Err(absent(folder));
+    }
+    check_outside(folder)?;
+    if has_only_ours(&names(folder)) {
         return Ok(());
     }
     Err(StoreError::invalid(format!(
         "the folder holds other files and no journal, choose an empty one: path={}",
         folder.display()
     )))
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    SystemFiles::open(folder).and_then(|it| it.list()).unwrap_or_default()
+}
+
+/// Returns whether all names are those of a journal, before it has its marker.
+fn has_only_ours(names: &[String]) -> bool {
+    names.iter().all(|name| {
+        [LOG, DOCUMENTS, LOCK, INBOX, MOUNTED].contains(&name.as_str())
+            || name.ends_with(UNFINISHED)
+    })
 }
 
 /// Makes the folders, durably: a file is not safe in a folder whose own entry is not durable.
