@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use factum_kernel::{Clock, Position, StreamId};
+use factum_kernel::{Checkpoint, Clock, Position, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -40,6 +40,8 @@ pub enum Order {
 pub struct StoredPart {
     /// The position up to which every event is handled, skipped or parked.
     pub position: Position,
+    /// The checkpoint of that position; `None` if there is none yet.
+    pub checkpoint: Option<Checkpoint>,
     /// The position after which the partition began; `None` if it has no progress, or its progress
     /// does not say.
     pub began_after: Option<Position>,
@@ -56,7 +58,9 @@ impl StoredPart {
             return Ok(Self { parked, ..Self::default() });
         };
         let progress: Progress = progress::decode(progress).map_err(unreadable)?;
-        Ok(Self { position: progress.position(), began_after: progress.began_after, parked })
+        let position = progress.position();
+        let Progress { checkpoint, began_after, .. } = progress;
+        Ok(Self { position, checkpoint, began_after, parked })
     }
 }
 

@@ -9,10 +9,11 @@ pub use crate::{
     consumers::{Arrives, Launch},
     freeze::{Answering, Handover, set_frozen},
     handle::StoredPart,
+    lag::{Wanted, diverged},
     lease::{Bell, ring, said_position},
     name::version_of,
     target::{Checkpoints, checkpoint_key, written},
-    work::{Failure, Names, Work, decode},
+    work::{EventNames, Failure, Names, Work, decode},
 };
 
 /// The parts of another loop over the log.
@@ -30,5 +31,5 @@ pub use crate::{
 
 /// The stored progress of a consumer, and its encoding.
 pub mod progress {
-    pub use crate::progress::{Mark, Progress, decode, encode};
+    pub use crate::progress::{Mark, Progress, decode, encode, encode_mark};
 }

@@ -209,6 +209,13 @@ impl Place {
                 );
             }
             ConsumerState::Stopped(StopReason::Asked) => {}
+            ConsumerState::Stopped(StopReason::Diverged(reason)) => {
+                tracing::error!(
+                    %consumer, partition, reason,
+                    "a consumer has diverged from the log, it handles nothing until it is rewound \
+                     or rebuilt"
+                );
+            }
             ConsumerState::Stopped(reason) => {
                 tracing::error!(%consumer, partition, %reason, "a consumer has stopped");
             }

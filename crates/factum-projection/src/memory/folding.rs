@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use factum_consumer::{
-    ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
-    StopReason, TargetError, Then,
+    ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, Partitions,
+    StartError, StartFrom, StopReason, TargetError, Then,
     part::{
         Chunk, DEATHS_MAX, ERROR_BYTES_MAX, Ending, Names, ORDERS_EVERY, Order, PANICS_MAX, Pace,
-        Patience, Place, Reading, Source, StoredLetter, caught, is_in_scope, next_order,
+        Patience, Place, Reading, Source, StoredLetter, Wanted, caught, is_in_scope, next_order,
         progress::{Mark, Progress},
         within,
     },
@@ -111,11 +111,15 @@ where
         let reading = consumers.reading();
         let clock = reading.kernel.clock().clone();
         let versioned = name.versioned(version);
+        let names = Names::new(options.unknown);
+        let whole = options.clone().with_partitions(Partitions::one());
+        let wanted = Wanted::new(names.to_stored(), &whole, 0);
+        let snapshots = Snapshots::new(reading.kernel.clone(), versioned.clone(), wanted);
         consumers.launch_alone(&versioned, |orders, health| {
             let leaving = Leaving { shown: shown.clone(), _ending: Ending(health.clone()) };
             let folding = Self {
                 name: versioned.clone(),
-                fold: Arc::new(FoldWork { apply, names: Names::new(options.unknown) }),
+                fold: Arc::new(FoldWork { apply, names }),
                 options,
                 orders,
                 health: health.clone(),
@@ -125,7 +129,7 @@ where
                 faults: BTreeMap::new(),
                 redo: None,
                 looked_at: None,
-                snapshots: Snapshots::new(reading.kernel.clone(), versioned.clone()),
+                snapshots,
                 reading,
                 snapshot_events,
                 version: (name.clone(), version),
