@@ -213,8 +213,8 @@ pub(crate) struct ReadArgs {
 /// applications remove them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-JSON, on the last line: store, head, instances (instance, process, written_at, silent_ms, dead,
-  every_ms, uptime_ms, total, kinds, workers, consumers).
+JSON, on the last line: store, head, instances (instance, process, written_at, silent_ms, silent,
+  dead, every_ms, uptime_ms, total, kinds, workers, consumers).
 
 Examples:
   factum stats --store ./data
