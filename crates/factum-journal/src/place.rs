@@ -16,6 +16,7 @@ use crate::{
     inbox::INBOX,
     lock::LOCK,
     recovery::{self, Founded},
+    synced::SYNCED,
 };
 
 /// The file that marks a journal's folder. It is written last, so a folder with the marker has a
@@ -45,7 +46,7 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
 
 /// Returns whether a folder is a journal, or one whose making was interrupted.
 pub(crate) fn is_journal(folder: &Path) -> bool {
-    folder.join(MARKER).is_file() || folder.join(LOG).is_dir() && has_only_ours(&names(folder))
+    folder.join(MARKER).is_file() || folder.join(LOG).is_dir() && holds_only_ours(folder)
 }
 
 /// Refuses a folder in which there is no journal, if none may be made there. The files that a
@@ -58,7 +59,7 @@ pub(crate) fn check_folder(folder: &Path, if_absent: IfAbsent) -> Result<(), Sto
         return Err(absent(folder));
     }
     check_outside(folder)?;
-    if has_only_ours(&names(folder)) {
+    if holds_only_ours(folder) {
         return Ok(());
     }
     Err(StoreError::invalid(format!(
@@ -71,12 +72,17 @@ fn names(folder: &Path) -> Vec<String> {
     SystemFiles::open(folder).and_then(|it| it.list()).unwrap_or_default()
 }
 
-/// Returns whether all names are those of a journal, before it has its marker.
-fn has_only_ours(names: &[String]) -> bool {
-    names.iter().all(|name| {
-        [LOG, DOCUMENTS, LOCK, INBOX, MOUNTED].contains(&name.as_str())
-            || name.ends_with(UNFINISHED)
-    })
+/// Returns whether a folder holds nothing but the files of a journal that has no marker yet. Other
+/// programs have a folder for logs too.
+fn holds_only_ours(folder: &Path) -> bool {
+    let is_unfinished = |name: &str| name.ends_with(UNFINISHED);
+    let is_ours = |name: &String| {
+        [LOG, DOCUMENTS, LOCK, INBOX, MOUNTED].contains(&name.as_str()) || is_unfinished(name)
+    };
+    let is_of_log = |name: &String| {
+        name.starts_with(|c: char| c.is_ascii_digit()) || name == SYNCED || is_unfinished(name)
+    };
+    names(folder).iter().all(is_ours) && names(&folder.join(LOG)).iter().all(is_of_log)
 }
 
 /// Makes the folders, durably: a file is not safe in a folder whose own entry is not durable.

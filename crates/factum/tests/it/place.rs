@@ -95,6 +95,22 @@ async fn a_project_folder_that_holds_an_events_db_is_not_the_store() {
     assert!(said.contains("choose an empty one"), "{said}");
 }
 
+/// A journal has a folder `log` before it has anything else.
+#[cfg(feature = "journal")]
+#[tokio::test]
+async fn a_folder_with_the_logs_of_another_program_is_no_journal() {
+    let project = tempfile::tempdir().unwrap();
+    let folder = project.path().to_str().unwrap();
+    fs::create_dir(project.path().join("log")).unwrap();
+    fs::write(project.path().join("log/app.log"), "").unwrap();
+    let before = tree(project.path());
+    for name in [folder.to_owned(), format!("journal:{folder}")] {
+        let said = text(App::open(&name).await, &name);
+        assert!(said.contains("holds other files"), "{name}: {said}");
+    }
+    assert_eq!(tree(project.path()), before);
+}
+
 #[cfg(all(feature = "journal", feature = "sqlite"))]
 #[tokio::test]
 async fn nothing_is_made_inside_a_journal() {
