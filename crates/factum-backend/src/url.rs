@@ -89,8 +89,8 @@ impl StoreUrl {
     /// `journal:data`; the slashes introduce no host here.
     ///
     /// # Errors
-    /// `Invalid` for a path that begins with `~` or with a variable: only a shell can expand it, and
-    /// not in the middle of a word. `Invalid` as well for the address of a server.
+    /// `Invalid` for a path that begins with `~` or with a variable: only a shell can expand it,
+    /// and not in the middle of a word. `Invalid` as well for the address of a server.
     ///
     /// ```
     /// use factum_backend::StoreUrl;

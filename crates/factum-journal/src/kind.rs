@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// The kind of `journal:./data`. `?mode=read` opens it for reading only, beside the process that
-/// writes. `?mode=join` also allows changes, which that process makes. `?mode=existing` opens it for
-/// writing, and makes no journal.
+/// writes. `?mode=join` also allows changes, which that process makes. `?mode=existing` opens it
+/// for writing, and makes no journal.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JournalKind;
 

@@ -182,7 +182,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The machine's clock. `sleep` needs a tokio runtime with time enabled. `monotonic` may stand
-/// still while the machine is suspended. While the machine's time is set before 1970, `now` is 1970.
+/// still while the machine is suspended. While the machine's time is set before 1970, `now` is
+/// 1970.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

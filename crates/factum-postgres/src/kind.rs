@@ -10,9 +10,9 @@ use crate::{options::PostgresOptions, store::PostgresStore};
 ///
 /// Besides the options of PostgreSQL's own clients there are three. `schema`: the log in the
 /// database (default `factum`). `mode`: `write`, `existing`, which also writes and makes no log, or
-/// `read`, which also works on a standby (default `write`). `connections`: the most connections that read and write documents, up to 262143
-/// (default 8). Special characters in the user and the password are percent-encoded, as
-/// [`PostgresOptions::parse`] describes.
+/// `read`, which also works on a standby (default `write`). `connections`: the most connections
+/// that read and write documents, up to 262143 (default 8). Special characters in the user and the
+/// password are percent-encoded, as [`PostgresOptions::parse`] describes.
 #[derive(Debug, Clone, Copy)]
 pub struct PostgresKind {
     scheme: &'static str,

@@ -16,18 +16,18 @@ pub(crate) enum ConsumersCommand {
 /// Show the consumers and projections of a store
 ///
 /// Shows the stored progress of each consumer, how many events it has still to handle, whether it
-/// runs or its process died, and its parked events. If a running application publishes its stats, it also shows the
-/// consumer's state, its position, and how many events and how long it is behind. A consumer whose
-/// read model is in another database keeps its progress there, so only published stats show it. The
-/// command may run beside the application.
+/// runs or its process died, and its parked events. If a running application publishes its stats,
+/// it also shows the consumer's state, its position, and how many events and how long it is behind.
+/// A consumer whose read model is in another database keeps its progress there, so only published
+/// stats show it. The command may run beside the application.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, head, consumers (name, stored, position, lag, lag_ms, diverged,
   at_work, died, process, parked, orders, running). lag is the number of events that the consumer
-  wants after its position; null if it is unknown, because the consumer has diverged. If stored is false, the position is the published one. running has an
-  object for each process: state, was (the last state of a silent process), position, head, lag,
-  lag_ms, parked, handled, cautious, committing_since, undropped, attempts, cause, process,
-  instance, written_at, silent_ms.
+  wants after its position; null if it is unknown, because the consumer has diverged. If stored is
+  false, the position is the published one. running has an object for each process: state, was (the
+  last state of a silent process), position, head, lag, lag_ms, parked, handled, cautious,
+  committing_since, undropped, attempts, cause, process, instance, written_at, silent_ms.
 
 Examples:
   factum consumers list --store ./data
