@@ -133,23 +133,23 @@ pub async fn stored_lag(
     };
     let query = query.with_events_max(PAGE_EVENTS_MAX);
     let mut next = Some(query.from(ReadFrom::Position(after.next())));
-    let mut lag = (0_u64, None);
+    let mut lag = 0_u64;
+    let mut since = None;
     let mut read = 0_u64;
     while let Some(query) = next {
         let page = events.read(query.clone()).await?;
         for event in page.events.iter().filter(|event| wants(event)) {
-            lag.0 += 1;
-            lag.1 = lag.1.or(Some(event.recorded_at()));
+            lag += 1;
+            since = since.or(Some(event.recorded_at()));
         }
         read += page.events.len() as u64;
         next = query.next(&page);
         if read >= COUNTED_MAX && next.is_some() {
-            lag.0 += page.head.value().saturating_sub(page.scanned_through.value());
+            lag += page.head.value().saturating_sub(page.scanned_through.value());
             break;
         }
     }
-    let (events, since) = lag;
-    Ok(StoredLag::Behind { events, since })
+    Ok(StoredLag::Behind { events: lag, since })
 }
 
 /// The difference between the log and a checkpoint, if the log is another one.
