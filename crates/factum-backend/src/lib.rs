@@ -10,7 +10,9 @@ mod facts;
 mod group;
 mod head;
 mod index;
+mod name;
 mod page;
+mod place;
 mod plan;
 mod posting;
 mod precheck;
@@ -27,6 +29,7 @@ pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, GROUP_NAMES_MAX, Group, Load}
 pub use head::Head;
 pub use index::EventIndex;
 pub use page::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
+pub use place::{IfAbsent, JOURNAL_MARKER, absent, check_outside};
 pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
 pub use posting::{Candidate, Matches, Postings, QueryTerm, Walk};
 pub use precheck::{Looked, Precheck, Prechecked, Prechecks};

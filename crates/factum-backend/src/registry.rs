@@ -1,11 +1,15 @@
 //! The registry: from a store URL to a store.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, fs, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use factum_kernel::{Clock, DocumentStore, EventStore, IdSource, StoreError};
 
-use crate::url::{StoreUrl, check_home};
+use crate::{
+    name::{check_expanded, check_new},
+    place::{IfAbsent, JOURNAL_MARKER},
+    url::StoreUrl,
+};
 
 /// The two halves of an open store.
 #[derive(Debug, Clone)]
@@ -26,11 +30,28 @@ impl Stores {
 
 /// The environment that a store is opened with.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct OpenContext {
     /// The clock for the time of events.
     pub clock: Arc<dyn Clock>,
     /// The source of a new log's lineage.
     pub ids: Arc<dyn IdSource>,
+    /// The behaviour if there is no store. Every kind of store must follow it.
+    pub if_absent: IfAbsent,
+}
+
+impl OpenContext {
+    /// An environment in which a store is made if there is none.
+    pub fn new(clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
+        Self { clock, ids, if_absent: IfAbsent::Make }
+    }
+
+    /// Sets the behaviour if there is no store.
+    #[must_use]
+    pub fn with_if_absent(mut self, if_absent: IfAbsent) -> Self {
+        self.if_absent = if_absent;
+        self
+    }
 }
 
 /// A kind of store that a URL can name.
@@ -39,13 +60,14 @@ pub trait OpenStore: fmt::Debug + Send + Sync + 'static {
     /// The scheme of its URLs.
     fn scheme(&self) -> &'static str;
 
-    /// Opens the store, and makes it if it does not exist.
+    /// Opens the store. If it does not exist, makes it or fails, as the context says.
     ///
     /// # Errors
     /// One sentence: the fault, the place, and the remedy.
     async fn open(&self, url: &StoreUrl, context: &OpenContext) -> Result<Stores, StoreError>;
 
-    /// The URL of the store at a path, if it is of this kind.
+    /// The URL of the store at a path, if it is of this kind. A folder is a store only if it is one
+    /// as a whole: a folder that also holds a store's file is not.
     fn recognise(&self, _path: &Path) -> Option<StoreUrl> {
         None
     }
@@ -61,7 +83,14 @@ pub trait OpenStore: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     kinds: Vec<Arc<dyn OpenStore>>,
+    /// The schemes that the program is built without, each with the feature that adds it.
+    left_out: Vec<(&'static str, &'static str)>,
 }
+
+/// The name that an empty file system has at its root.
+const MOUNTED: &str = "lost+found";
+/// The most entries of a folder that are looked at for a store, to name it in an error.
+const ENTRIES_MAX: usize = 100;
 
 impl Registry {
     /// A registry without kinds.
@@ -76,11 +105,21 @@ impl Registry {
         self
     }
 
+    /// Notes a scheme that the program is built without, and the feature that adds it. Errors about
+    /// the scheme then name the feature.
+    #[must_use]
+    pub fn without(mut self, scheme: &'static str, feature: &'static str) -> Self {
+        self.left_out.push((scheme, feature));
+        self
+    }
+
     /// The URL that a text stands for: the text itself if it is a URL; for a path, the store that
-    /// is there, or else a new store of the default kind.
+    /// is there, or else a new store of the default kind. Where nothing exists, a path begins with
+    /// `./`, `../` or `/`, so that no other text makes a folder. Makes nothing.
     ///
     /// # Errors
-    /// `Invalid` if no kind of store lives in a folder.
+    /// `Invalid` for a text that names no store and no place for one. The error says what was
+    /// probably meant, and holds no part of a password.
     pub fn resolve(&self, url_or_path: &str) -> Result<StoreUrl, StoreError> {
         if url_or_path.is_empty() {
             return Err(StoreError::invalid(
@@ -88,36 +127,65 @@ impl Registry {
             ));
         }
         if let Some(url) = StoreUrl::parse(url_or_path) {
+            self.kind_of(&url)?;
             return Ok(url);
         }
-        if self.kinds.iter().any(|kind| kind.scheme() == url_or_path) {
+        let is_scheme = |scheme: &str| scheme == url_or_path;
+        let left_out = || self.left_out.iter().any(|(scheme, _)| is_scheme(scheme));
+        if self.kinds.iter().any(|kind| is_scheme(kind.scheme())) || left_out() {
             return Err(StoreError::invalid(format!(
                 "a store's URL has a colon, say {url_or_path}: or, for a folder of that name, \
                  ./{url_or_path}"
             )));
         }
-        if self.is_address(url_or_path) && !Path::new(url_or_path).exists() {
-            return Err(StoreError::invalid(
-                "a store on a server is named by a URL that begins with its kind, such as \
-                 postgres://user@host/database; percent-encode special characters in the password",
-            ));
+        check_expanded(url_or_path)?;
+        self.at_path(Path::new(url_or_path), url_or_path)
+    }
+
+    /// The store at a path, or a new one.
+    fn at_path(&self, path: &Path, text: &str) -> Result<StoreUrl, StoreError> {
+        if let Some(there) = self.kinds.iter().find_map(|kind| kind.recognise(path)) {
+            return Ok(there);
         }
-        check_home(url_or_path)?;
-        let path = Path::new(url_or_path);
-        let there = self.kinds.iter().find_map(|kind| kind.recognise(path));
-        if there.is_none() && path.is_file() {
+        if path.is_dir() {
+            self.check_free(path, text)?;
+        } else if path.exists() {
             return Err(StoreError::invalid(format!(
-                "the file is no store that this program knows: path={url_or_path} known={}",
-                self.schemes()
+                "the file is no store that this program knows, check the path: path={text} {}",
+                self.known()
             )));
+        } else {
+            check_new(text)?;
         }
-        let default = || self.kinds.iter().find_map(|kind| kind.place_in(path));
-        there.or_else(default).ok_or_else(|| {
+        self.kinds.iter().find_map(|kind| kind.place_in(path)).ok_or_else(|| {
             StoreError::invalid(format!(
-                "no store of this program lives in a folder, give a URL: known={}",
-                self.schemes()
+                "no store of this program lives in a folder, give a URL: {}",
+                self.known()
             ))
         })
+    }
+
+    /// Refuses a folder that holds anything, and is therefore no place for a new store.
+    fn check_free(&self, folder: &Path, text: &str) -> Result<(), StoreError> {
+        if folder.join(JOURNAL_MARKER).is_file() {
+            return Err(self.unknown("journal"));
+        }
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let entries: Vec<_> =
+            entries.filter(|entry| entry.file_name() != MOUNTED).take(ENTRIES_MAX).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let store = |kind: &Arc<dyn OpenStore>| {
+            entries.iter().find_map(|entry| kind.recognise(&entry.path()))
+        };
+        let remedy = match self.kinds.iter().find_map(store) {
+            Some(url) => format!("name the store in it, {url}, or choose an empty one"),
+            None => "choose an empty one, or check the path".into(),
+        };
+        Err(StoreError::invalid(format!(
+            "the folder holds other files and is no store, {remedy}: path={text}"
+        )))
     }
 
     /// Opens the store that a URL or path names.
@@ -142,30 +210,52 @@ impl Registry {
         url: &StoreUrl,
         context: &OpenContext,
     ) -> Result<Stores, StoreError> {
-        let kind =
-            self.kinds.iter().find(|kind| kind.scheme() == url.scheme()).ok_or_else(|| {
-                StoreError::invalid(format!(
-                    "no store of this program has this scheme: scheme={} known={}",
-                    url.scheme(),
-                    self.schemes()
-                ))
-            })?;
-        kind.open(url, context).await
+        self.kind_of(url)?.open(url, context).await
     }
 
-    /// Returns whether a text that is not a URL looks like the address of a store on a server. It
-    /// may hold a password, which must not become the name of a folder.
-    fn is_address(&self, text: &str) -> bool {
-        let packed: String = text.split_whitespace().collect::<String>().to_ascii_lowercase();
-        let parts = ["://", "password=", "host=", "dbname="];
-        let has_slashes = |kind: &Arc<dyn OpenStore>| {
-            packed.strip_prefix(kind.scheme()).is_some_and(|rest| rest.starts_with("//"))
-        };
-        parts.iter().any(|part| packed.contains(part)) || self.kinds.iter().any(has_slashes)
+    fn kind_of(&self, url: &StoreUrl) -> Result<&Arc<dyn OpenStore>, StoreError> {
+        let kind = self.kinds.iter().find(|kind| kind.scheme() == url.scheme());
+        kind.ok_or_else(|| match url.path().starts_with(['/', '.']) {
+            true => self.unknown(url.scheme()),
+            false => self.no_scheme(url.scheme()),
+        })
     }
 
-    fn schemes(&self) -> String {
-        self.kinds.iter().map(|kind| kind.scheme()).collect::<Vec<_>>().join(",")
+    /// The error for a text before a colon that was probably no scheme, but a host or a user.
+    fn no_scheme(&self, text: &str) -> StoreError {
+        if self.left_out.iter().any(|(left_out, _)| *left_out == text) {
+            return self.unknown(text);
+        }
+        StoreError::invalid(format!(
+            "the store's name begins with no scheme, begin a server's address with its kind, such \
+             as postgres://, and a path with ./: scheme={text} {}",
+            self.known()
+        ))
+    }
+
+    /// The error for a scheme without a kind.
+    fn unknown(&self, scheme: &str) -> StoreError {
+        let known = self.known();
+        if let Some((_, feature)) = self.left_out.iter().find(|(left_out, _)| *left_out == scheme) {
+            return StoreError::invalid(format!(
+                "this program is built without {scheme} stores, build it with the feature \
+                 {feature} of factum: {known}"
+            ));
+        }
+        StoreError::invalid(format!(
+            "no store of this program has this scheme: scheme={scheme} {known}"
+        ))
+    }
+
+    /// The schemes of the program, and those that it is built without.
+    fn known(&self) -> String {
+        let known: Vec<_> = self.kinds.iter().map(|kind| kind.scheme()).collect();
+        let known = format!("known={}", known.join(","));
+        if self.left_out.is_empty() {
+            return known;
+        }
+        let left_out: Vec<_> = self.left_out.iter().map(|(scheme, _)| *scheme).collect();
+        format!("{known} left_out={}", left_out.join(","))
     }
 }
 
@@ -197,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_to_be_a_server_becomes_no_folder_and_shows_no_password() {
         let registry = Registry::new().with(Folders);
-        let context = OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) };
+        let context = OpenContext::new(Arc::new(SystemClock), Arc::new(SystemIds));
         for text in [
             "'postgres://ada:s3c@db/bank'",
             " postgres://ada:s3c@db/bank",
@@ -210,8 +300,8 @@ mod tests {
             let error = registry.open(text, &context).await.unwrap_err();
             assert!(!format!("{error} {error:?}").contains("s3c"), "{text}: {error:?}");
         }
-        let there = std::env::temp_dir();
-        for path in ["./data", "/backup/ada@db", there.to_str().unwrap()] {
+        let there = tempfile::tempdir().unwrap();
+        for path in ["./data", "/backup/ada@db", there.path().to_str().unwrap()] {
             assert_eq!(registry.resolve(path).unwrap().path(), path);
         }
     }

@@ -4,6 +4,11 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use factum_kernel::StoreError;
 
+use crate::{
+    name::{check_expanded, check_not_address},
+    place::IfAbsent,
+};
+
 /// The kind and the place of a store: `memory:`, `sqlite:./events.db`, `postgres://..`.
 ///
 /// ```
@@ -28,6 +33,8 @@ pub struct StoreUrl {
     hides_options: bool,
 }
 
+/// The mode that writes, and makes no store.
+const EXISTING: &str = "existing";
 /// The text in place of a hidden part.
 const HIDDEN: &str = "***";
 
@@ -82,8 +89,9 @@ impl StoreUrl {
     /// `journal:data`; the slashes introduce no host here.
     ///
     /// # Errors
-    /// `Invalid` for a path that begins with `~`. Only a shell expands `~`, and only at the start of
-    /// an argument: in `journal:~/data` the shell leaves it as it is.
+    /// `Invalid` for a path that begins with `~` or with a variable. Only a shell expands these, and
+    /// `~` only at the start of an argument: in `journal:~/data` the shell leaves it as it is.
+    /// `Invalid` as well for the address of a server.
     ///
     /// ```
     /// use factum_backend::StoreUrl;
@@ -94,7 +102,8 @@ impl StoreUrl {
     /// ```
     pub fn file_path(&self) -> Result<&Path, StoreError> {
         let path = self.path.strip_prefix("//").unwrap_or(&self.path);
-        check_home(path)?;
+        check_expanded(path)?;
+        check_not_address(path)?;
         Ok(Path::new(path))
     }
 
@@ -103,8 +112,9 @@ impl StoreUrl {
         self.options.get(name).map(String::as_str)
     }
 
-    /// The access that the option `mode` names: `write`, which is also the default, or one of the
-    /// others that the store has.
+    /// The access that the option `mode` names: `write`, which is also the default, `existing`,
+    /// which is the same except that [nothing is made](Self::if_absent), or one of the others that
+    /// the store has.
     ///
     /// # Errors
     /// `Invalid` for another name; the error lists the valid ones.
@@ -118,18 +128,23 @@ impl StoreUrl {
     /// assert!(may_write("sqlite:events.db?mode=append").is_err());
     /// ```
     pub fn mode<A: Copy>(&self, write: A, others: &[(&str, A)]) -> Result<A, StoreError> {
-        let Some(asked) = self.option("mode").filter(|asked| *asked != "write") else {
-            return Ok(write);
-        };
+        let is_other = |asked: &&str| !["write", EXISTING].contains(asked);
+        let Some(asked) = self.option("mode").filter(is_other) else { return Ok(write) };
         if let Some((_, access)) = others.iter().find(|(name, _)| *name == asked) {
             return Ok(*access);
         }
         let names: Vec<_> = others.iter().map(|(name, _)| format!("mode={name}")).collect();
         let names = names.join(", ");
         Err(StoreError::invalid(format!(
-            "a store is opened with {names} or mode=write: mode={} url={self}",
+            "a store is opened with {names}, mode=existing or mode=write: mode={} url={self}",
             self.shown_option(asked)
         )))
+    }
+
+    /// The behaviour if there is no store: that of the opening, or a refusal because of the option
+    /// `mode=existing`.
+    pub fn if_absent(&self, opening: IfAbsent) -> IfAbsent {
+        if self.option("mode") == Some(EXISTING) { IfAbsent::Refuse } else { opening }
     }
 
     /// The same URL with one more option, or with another value for an option that it has.
@@ -180,17 +195,6 @@ impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoreUrl({self})")
     }
-}
-
-/// Refuses a path that only a shell can expand.
-pub(crate) fn check_home(path: &str) -> Result<(), StoreError> {
-    if !path.starts_with('~') {
-        return Ok(());
-    }
-    Err(StoreError::invalid(format!(
-        "only a shell knows what ~ is, give the whole path, or ./{path} for what has that name: \
-         path={path}"
-    )))
 }
 
 /// The part of a path that may be shown; `None`: nothing.

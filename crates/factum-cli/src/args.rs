@@ -44,7 +44,8 @@ Examples:
 Stores:
   Every command names its store with --store. A store is a URL, memory:, sqlite:./events.db,
   journal:./data or postgres://user@host/database?schema=factum, or a path: the store that exists
-  there is opened; if there is none, a journal is created in that folder.
+  there is opened. Only demo, bench append and schema apply create a store that does not exist; for
+  a path, which then begins with ./, ../ or /, a journal in that folder.
 
 Exit codes:
     0  done; also when the program that read the output closed it
@@ -213,8 +214,8 @@ pub(crate) struct ReadArgs {
 /// applications remove them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-JSON, on the last line: store, head, instances (instance, process, written_at, silent_ms, dead,
-  every_ms, uptime_ms, total, kinds, workers, consumers).
+JSON, on the last line: store, head, instances (instance, process, written_at, silent_ms, silent,
+  dead, every_ms, uptime_ms, total, kinds, workers, consumers).
 
 Examples:
   factum stats --store ./data

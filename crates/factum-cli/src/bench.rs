@@ -8,13 +8,17 @@ mod report;
 
 use factum::store::Durability;
 
-use crate::{args::BenchCommand, exit::Failure, output::Output};
+use crate::{args::BenchCommand, effect::Effect, exit::Failure, output::Output};
 
 /// Runs the benchmark of the command line.
-pub(crate) async fn run(command: &BenchCommand, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    command: &BenchCommand,
+    effect: Effect,
+    out: &mut Output,
+) -> Result<(), Failure> {
     match command {
-        BenchCommand::Append(args) => append::run(args, out).await,
-        BenchCommand::Read(args) => read::run(args, out).await,
+        BenchCommand::Append(args) => append::run(args, effect, out).await,
+        BenchCommand::Read(args) => read::run(args, effect, out).await,
     }
 }
 

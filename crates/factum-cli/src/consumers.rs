@@ -6,8 +6,10 @@ pub(crate) mod running;
 use std::{collections::BTreeMap, time::Duration};
 
 use factum::{
-    App, Position, ReadQuery,
-    consumer::{DeadLetter, Release, StoredConsumer, order_release, stored_consumers},
+    App, ReadQuery,
+    consumer::{
+        DeadLetter, Release, StoredConsumer, StoredLag, order_release, stored_consumers, stored_lag,
+    },
     event::Timestamp,
     read::{ReadError, ReadFrom},
     stats::published_stats,
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{ConsumersArgs, DeadLettersCommand, LetterArgs, LettersArgs},
+    effect::Effect,
     exit::{Exit, Failure},
     number::{age, counted, grouped, millisecond},
     output::Output,
@@ -33,14 +36,16 @@ struct Seen<'a> {
 
 struct Stored<'a> {
     consumer: &'a StoredConsumer,
-    lag: u64,
-    /// The age of the first event after the checkpoint.
-    late: Option<Duration>,
+    lag: StoredLag,
 }
 
 /// Shows the consumers of a store.
-pub(crate) async fn run(args: &ConsumersArgs, out: &mut Output) -> Result<(), Failure> {
-    let (place, app) = look_at(&args.store).await?;
+pub(crate) async fn run(
+    args: &ConsumersArgs,
+    effect: Effect,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let (place, app) = open(&args.store, effect).await?;
     let documents = &**app.kernel().documents();
     let stored = stored_consumers(documents).await?;
     let published = published_stats(documents).await?;
@@ -49,13 +54,16 @@ pub(crate) async fn run(args: &ConsumersArgs, out: &mut Output) -> Result<(), Fa
     let head = app.kernel().events().read(end).await?.head.value();
     let mut seen = BTreeMap::<&str, Seen<'_>>::new();
     for consumer in &stored {
-        let lag = head.saturating_sub(position(consumer));
-        let late = if lag == 0 { None } else { late(&app, consumer, now).await? };
-        seen.entry(&consumer.name).or_default().stored = Some(Stored { consumer, lag, late });
+        let lag = stored_lag(&**app.kernel().events(), consumer).await?;
+        seen.entry(&consumer.name).or_default().stored = Some(Stored { consumer, lag });
     }
     app.close().await?;
-    for running in running::all(&published, now) {
-        seen.entry(&running.consumer.name).or_default().running.push(running);
+    for mut running in running::all(&published, now) {
+        let seen = seen.entry(&running.consumer.name).or_default();
+        if let Some(stored) = &seen.stored {
+            running.compare(stored.consumer);
+        }
+        seen.running.push(running);
     }
     if args.json {
         let consumers: Vec<_> = seen.iter().map(|(name, it)| object(name, it, now)).collect();
@@ -69,30 +77,35 @@ pub(crate) async fn run(args: &ConsumersArgs, out: &mut Output) -> Result<(), Fa
     seen.iter().try_for_each(|(name, it)| print(name, it, now, out))
 }
 
-fn position(consumer: &StoredConsumer) -> u64 {
-    consumer.checkpoint.map_or(0, |it| it.position.value())
-}
-
-async fn late(
-    app: &App,
-    consumer: &StoredConsumer,
-    now: Timestamp,
-) -> Result<Option<Duration>, Failure> {
-    let next = ReadFrom::Position(Position::new(position(consumer)).plus(1));
-    let page = app.kernel().events().read(ReadQuery::log().from(next).with_events_max(1)).await?;
+/// The age of the first event that a consumer has still to handle.
+fn late(since: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
     #[expect(clippy::disallowed_methods, reason = "the age of what is stored")]
-    let age = |event: &factum::RecordedEvent| now.saturating_since(event.recorded_at());
-    Ok(page.events.first().map(age))
+    let age = |since| now.saturating_since(since);
+    since.map(age)
 }
 
 fn object(name: &str, seen: &Seen<'_>, now: Timestamp) -> Value {
     let running: Vec<_> = seen.running.iter().map(|it| it.object(now)).collect();
     let mut object = match (&seen.stored, seen.running.iter().max_by_key(|it| it.order(now))) {
-        (Some(Stored { consumer, lag, late }), _) => json!({
-            "position": position(consumer),
-            "lag": lag,
-            "lag_ms": late.map(|late| late.as_millis() as u64),
+        (Some(Stored { consumer, lag }), _) => json!({
+            "position": consumer.position().value(),
+            "lag": match lag {
+                StoredLag::Behind { events, .. } => Some(events),
+                _ => None,
+            },
+            "lag_ms": match lag {
+                StoredLag::Behind { since, .. } => {
+                    late(*since, now).map(|late| late.as_millis() as u64)
+                }
+                _ => None,
+            },
+            "diverged": match lag {
+                StoredLag::Diverged(diverged) => Some(diverged.to_string()),
+                _ => None,
+            },
             "at_work": consumer.is_at_work,
+            "died": consumer.has_died,
+            "process": consumer.process,
             "parked": consumer.dead_letters.len(),
             "orders": consumer.orders,
         }),
@@ -101,7 +114,10 @@ fn object(name: &str, seen: &Seen<'_>, now: Timestamp) -> Value {
             "position": it.consumer.position,
             "lag": it.consumer.lag_events(),
             "lag_ms": it.consumer.lag_ms,
+            "diverged": null,
             "at_work": seen.running.iter().any(|it| it.is_at_work(now)),
+            "died": false,
+            "process": it.process(),
             "parked": it.consumer.parked,
             "orders": 0,
         }),
@@ -116,7 +132,7 @@ fn object(name: &str, seen: &Seen<'_>, now: Timestamp) -> Value {
 fn print(name: &str, seen: &Seen<'_>, now: Timestamp, out: &mut Output) -> Result<(), Failure> {
     let name = out.paint().bold(name);
     match &seen.stored {
-        Some(stored) => print_stored(&name, stored, out)?,
+        Some(stored) => print_stored(&name, stored, now, out)?,
         None => out.line(format_args!("{name}  keeps its progress elsewhere"))?,
     }
     for running in &seen.running {
@@ -125,15 +141,29 @@ fn print(name: &str, seen: &Seen<'_>, now: Timestamp, out: &mut Output) -> Resul
     Ok(())
 }
 
-fn print_stored(name: &str, stored: &Stored<'_>, out: &mut Output) -> Result<(), Failure> {
-    let Stored { consumer, lag, late } = stored;
-    let work = if consumer.is_at_work { "at work" } else { "stopped" };
-    let late = late.map(|late| format!(" ({})", age(late))).unwrap_or_default();
-    let behind = match lag {
-        0 => "at the log's end".into(),
-        lag => format!("{} behind{late}", grouped(*lag)),
+fn print_stored(
+    name: &str,
+    Stored { consumer, lag }: &Stored<'_>,
+    now: Timestamp,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let work = match (consumer.is_at_work, consumer.process) {
+        (true, _) => "at work".into(),
+        (false, Some(process)) if consumer.has_died => {
+            out.paint().bad(format!("its process {process} has died"))
+        }
+        (false, _) => "stopped".into(),
     };
-    let position = grouped(position(consumer));
+    let behind = match lag {
+        StoredLag::Behind { events: 0, .. } => "nothing to handle".into(),
+        StoredLag::Behind { events, since } => {
+            let late = late(*since, now).map(|late| format!(" ({})", age(late)));
+            format!("{} behind{}", counted(*events, "event"), late.unwrap_or_default())
+        }
+        StoredLag::Diverged(diverged) => out.paint().bad(format!("diverged: {diverged}")),
+        _ => "lag unknown".into(),
+    };
+    let position = grouped(consumer.position().value());
     out.line(format_args!("{name}  {work}, stored at {position}, {behind}"))?;
     if !consumer.dead_letters.is_empty() {
         let parked = counted(consumer.dead_letters.len() as u64, "stream");
@@ -145,18 +175,19 @@ fn print_stored(name: &str, stored: &Stored<'_>, out: &mut Output) -> Result<(),
 /// Runs a command for dead letters.
 pub(crate) async fn run_letters(
     command: &DeadLettersCommand,
+    effect: Effect,
     out: &mut Output,
 ) -> Result<(), Failure> {
     match command {
-        DeadLettersCommand::List(args) => list(args, out).await,
-        DeadLettersCommand::Show(args) => show(args, out).await,
-        DeadLettersCommand::Retry(args) => order(args, Release::Retry, out).await,
-        DeadLettersCommand::Discard(args) => order(args, Release::Discard, out).await,
+        DeadLettersCommand::List(args) => list(args, effect, out).await,
+        DeadLettersCommand::Show(args) => show(args, effect, out).await,
+        DeadLettersCommand::Retry(args) => order(args, (effect, Release::Retry), out).await,
+        DeadLettersCommand::Discard(args) => order(args, (effect, Release::Discard), out).await,
     }
 }
 
-async fn list(args: &LettersArgs, out: &mut Output) -> Result<(), Failure> {
-    let (place, app) = look_at(&args.store).await?;
+async fn list(args: &LettersArgs, effect: Effect, out: &mut Output) -> Result<(), Failure> {
+    let (place, app) = open(&args.store, effect).await?;
     let mut consumers = stored_consumers(&**app.kernel().documents()).await?;
     app.close().await?;
     consumers.retain(|it| args.consumer.as_ref().is_none_or(|name| it.is_of(name)));
@@ -204,8 +235,8 @@ fn print_letter(name: &str, letter: &DeadLetter, out: &mut Output) -> Result<(),
     ))
 }
 
-async fn show(args: &LetterArgs, out: &mut Output) -> Result<(), Failure> {
-    let (place, app) = look_at(&args.store).await?;
+async fn show(args: &LetterArgs, effect: Effect, out: &mut Output) -> Result<(), Failure> {
+    let (place, app) = open(&args.store, effect).await?;
     let consumers = stored_consumers(&**app.kernel().documents()).await?;
     let mut letters = consumers.iter().filter(|it| it.is_of(&args.consumer)).filter_map(|it| {
         let letter = it.dead_letters.iter().find(|letter| letter.stream == args.stream);
@@ -242,10 +273,12 @@ async fn blocked(app: &App, letter: &DeadLetter) -> Result<u64, Failure> {
     Ok(count)
 }
 
-async fn order(args: &LetterArgs, release: Release, out: &mut Output) -> Result<(), Failure> {
-    let place = Place::find(&args.store)?;
-    place.check_is_there()?;
-    let app = place.open_for_changing().await?;
+async fn order(
+    args: &LetterArgs,
+    (effect, release): (Effect, Release),
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let (place, app) = open(&args.store, effect).await?;
     let ordered = order_release(app.kernel(), &args.consumer, &args.stream, release).await;
     app.close().await?;
     ordered?;
@@ -261,9 +294,8 @@ async fn order(args: &LetterArgs, release: Release, out: &mut Output) -> Result<
     out.line(format_args!("ordered: {what} {stream} of {consumer}, store={place}"))
 }
 
-async fn look_at(store: &str) -> Result<(Place, App), Failure> {
+async fn open(store: &str, effect: Effect) -> Result<(Place, App), Failure> {
     let place = Place::find(store)?;
-    place.check_is_there()?;
-    let app = place.open_for_reading().await?;
+    let app = place.open_app(effect).await?;
     Ok((place, app))
 }

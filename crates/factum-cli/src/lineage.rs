@@ -28,14 +28,9 @@ async fn renew(store: &str) -> Result<(Place, Lineage), Failure> {
 
 #[cfg(feature = "postgres")]
 async fn renew_postgres(options: factum::postgres::PostgresOptions) -> Result<Lineage, Failure> {
-    use factum::{
-        EventStore,
-        postgres::{Access, PostgresStore},
-    };
-    // Opening for writing would create an empty log for a mistyped name.
-    let reading = options.clone().with_access(Access::ReadOnly);
-    PostgresStore::open(reading).await?.close().await?;
-    let store = PostgresStore::open(options).await?;
+    use factum::{EventStore, postgres::PostgresStore, store::IfAbsent};
+
+    let store = PostgresStore::open(options.with_if_absent(IfAbsent::Refuse)).await?;
     let renewed = store.renew_lineage().await;
     store.close().await?;
     Ok(renewed?)

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod consumers;
 mod demo;
+mod effect;
 mod exit;
 mod interrupt;
 #[cfg(any(feature = "journal", feature = "postgres"))]
@@ -56,14 +57,21 @@ fn start(args: &Args) -> Result<(), Failure> {
 
 async fn run(args: &Args) -> Result<(), Failure> {
     let mut out = Output::new(args.quiet);
+    let effect = args.command.effect();
     match &args.command {
-        Command::Demo(demo) => demo::run(demo, &mut out).await?,
-        Command::Read(read) => read::run(read, &mut out).await?,
-        Command::Stats(stats) => stats::run(stats, &mut out).await?,
-        Command::Consumers(ConsumersCommand::List(list)) => consumers::run(list, &mut out).await?,
-        Command::Consumers(ConsumersCommand::Rewind(to)) => rewind::run(to, &mut out).await?,
-        Command::DeadLetters(letters) => consumers::run_letters(letters, &mut out).await?,
-        Command::Bench(bench) => bench::run(bench, &mut out).await?,
+        Command::Demo(demo) => demo::run(demo, effect, &mut out).await?,
+        Command::Read(read) => read::run(read, effect, &mut out).await?,
+        Command::Stats(stats) => stats::run(stats, effect, &mut out).await?,
+        Command::Consumers(ConsumersCommand::List(list)) => {
+            consumers::run(list, effect, &mut out).await?;
+        }
+        Command::Consumers(ConsumersCommand::Rewind(to)) => {
+            rewind::run(to, effect, &mut out).await?;
+        }
+        Command::DeadLetters(letters) => {
+            consumers::run_letters(letters, effect, &mut out).await?;
+        }
+        Command::Bench(bench) => bench::run(bench, effect, &mut out).await?,
         #[cfg(feature = "journal")]
         Command::Verify(verify) => verify::run(verify, &mut out).await?,
         #[cfg(any(feature = "journal", feature = "postgres"))]

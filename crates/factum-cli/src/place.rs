@@ -10,13 +10,13 @@ use std::{
 use factum::postgres::PostgresOptions;
 use factum::{
     App,
-    store::{Clock, OpenContext, StoreUrl, Stores, SystemClock, SystemIds},
+    store::{Clock, IfAbsent, OpenContext, StoreUrl, Stores, SystemClock, SystemIds},
 };
 
-use crate::exit::{Exit, Failure};
-
-/// The file that marks a folder as a journal.
-const JOURNAL_MARKER: &str = "factum-journal";
+use crate::{
+    effect::Effect,
+    exit::{Exit, Failure},
+};
 
 /// A store that may or may not exist.
 #[derive(Debug, Clone)]
@@ -35,40 +35,35 @@ impl Place {
         self.url.scheme()
     }
 
-    /// Opens the store, and creates it if it does not exist.
-    pub(crate) async fn open(&self, clock: Arc<dyn Clock>) -> Result<Stores, Failure> {
-        let context = OpenContext { clock, ids: Arc::new(SystemIds) };
-        Ok(App::stores().open_url(&self.url, &context).await?)
+    /// Opens the store as a command with this effect may: only a command that makes stores creates
+    /// one, and a command that reads may run while another process writes.
+    pub(crate) async fn open(
+        &self,
+        effect: Effect,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Stores, Failure> {
+        let makes = effect == Effect::Makes;
+        let if_absent = if makes { IfAbsent::Make } else { IfAbsent::Refuse };
+        let context = OpenContext::new(clock, Arc::new(SystemIds)).with_if_absent(if_absent);
+        Ok(App::stores().open_url(&self.url_for(effect), &context).await?)
     }
 
-    /// Opens the store for reading, also while another process writes. Creates nothing.
-    pub(crate) async fn open_for_reading(&self) -> Result<App, Failure> {
-        self.for_reading().open_app().await
-    }
-
-    /// Opens the store for changes, also while another process has it open.
-    pub(crate) async fn open_for_changing(&self) -> Result<App, Failure> {
-        self.for_changing().open_app().await
-    }
-
-    async fn open_app(&self) -> Result<App, Failure> {
-        let stores = self.open(Arc::new(SystemClock)).await?;
+    /// Opens an application on the store, as [`open`](Self::open) does.
+    pub(crate) async fn open_app(&self, effect: Effect) -> Result<App, Failure> {
+        let stores = self.open(effect, Arc::new(SystemClock)).await?;
         Ok(App::builder().open_stores(stores).await?)
     }
 
-    fn for_reading(&self) -> Self {
-        // Only stores in files have this mode.
-        if self.is_in_files() { self.in_mode("read") } else { self.clone() }
-    }
-
-    fn for_changing(&self) -> Self {
-        // In the other stores every process writes for itself.
-        if self.scheme() == "journal" { self.in_mode("join") } else { self.clone() }
-    }
-
-    fn in_mode(&self, mode: &str) -> Self {
+    /// The URL with the mode for this effect, unless the caller has chosen one.
+    fn url_for(&self, effect: Effect) -> StoreUrl {
         let url = self.url.clone();
-        Self { url: if url.option("mode").is_some() { url } else { url.with_option("mode", mode) } }
+        let mode = match (effect, self.scheme()) {
+            (Effect::Reads, scheme) if scheme != "memory" => "read",
+            // In the other stores every process writes for itself.
+            (Effect::Changes, "journal") => "join",
+            _ => return url,
+        };
+        if url.option("mode").is_some() { url } else { url.with_option("mode", mode) }
     }
 
     /// The options of a PostgreSQL store; `None` for another store.
@@ -78,24 +73,6 @@ impl Place {
             "postgres" | "postgresql" => Ok(Some(PostgresOptions::of_url(&self.url)?)),
             _ => Ok(None),
         }
-    }
-
-    /// Refuses a store in files that do not exist.
-    pub(crate) fn check_is_there(&self) -> Result<(), Failure> {
-        let is_there = match self.scheme() {
-            "sqlite" => self.path().is_file(),
-            "journal" => self.path().join(JOURNAL_MARKER).is_file(),
-            _ => true,
-        };
-        if is_there {
-            return Ok(());
-        }
-        Err(Failure::new(Exit::Usage, format!("there is no store, check the path: store={self}")))
-    }
-
-    /// True for a store on this machine's disk. Other stores are on servers or in memory.
-    fn is_in_files(&self) -> bool {
-        ["sqlite", "journal"].contains(&self.scheme())
     }
 
     fn path(&self) -> &Path {
@@ -216,47 +193,24 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_there_and_a_folder_without_a_journal_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let is_there = |scheme: &str, path: &Path| {
-            let place = Place { url: StoreUrl::of_path(scheme, path) };
-            place.check_is_there().is_ok()
+    fn a_store_is_opened_in_the_mode_that_the_commands_effect_needs() {
+        let check = |text: &str, effect: Effect, expected: Option<&str>| {
+            let url = Place::find(text).unwrap().url_for(effect);
+            assert_eq!(url.option("mode"), expected, "{text} {effect:?}");
         };
-        let file = folder.path().join("events.db");
-        assert!(!is_there("sqlite", &file) && !is_there("journal", folder.path()));
-        fs::write(&file, []).unwrap();
-        assert!(is_there("sqlite", &file) && !is_there("journal", folder.path()));
-        fs::write(folder.path().join(JOURNAL_MARKER), []).unwrap();
-        assert!(is_there("journal", folder.path()));
-        assert!(is_there("memory", Path::new("")));
-    }
-
-    fn mode(place: &Place) -> Option<&str> {
-        place.url.option("mode")
-    }
-
-    #[test]
-    fn a_file_is_read_without_being_made() {
-        let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(mode(&Place::find(text).unwrap().for_reading()), expected, "{text}");
-        };
-        check("sqlite:a.db", Some("read"));
-        check("journal:./data", Some("read"));
-        check("./why?data", Some("read"));
-        check("sqlite:a.db?mode=write", Some("write"));
-        check("sqlite:a.db?x=1", Some("read"));
-        check("memory:", None);
-    }
-
-    #[test]
-    fn only_a_journal_is_changed_through_the_process_that_has_it_open() {
-        let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(mode(&Place::find(text).unwrap().for_changing()), expected, "{text}");
-        };
-        check("journal:./data", Some("join"));
-        check("./why?data", Some("join"));
-        check("journal:./data?mode=write", Some("write"));
-        check("sqlite:a.db", None);
+        check("sqlite:a.db", Effect::Reads, Some("read"));
+        check("journal:./data", Effect::Reads, Some("read"));
+        check("./why?data", Effect::Reads, Some("read"));
+        check("sqlite:a.db?mode=write", Effect::Reads, Some("write"));
+        check("sqlite:a.db?x=1", Effect::Reads, Some("read"));
+        #[cfg(feature = "postgres")]
+        check("postgres://db/bank", Effect::Reads, Some("read"));
+        check("memory:", Effect::Reads, None);
+        check("journal:./data", Effect::Changes, Some("join"));
+        check("./why?data", Effect::Changes, Some("join"));
+        check("journal:./data?mode=write", Effect::Changes, Some("write"));
+        check("sqlite:a.db", Effect::Changes, None);
+        check("journal:./data", Effect::Makes, None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use factum::{
 
 use crate::{
     args::{HashedTag, ReadArgs},
+    effect::Effect,
     exit::{Exit, Failure},
     interrupt::Interrupt,
     output::{self, Output},
@@ -22,8 +23,8 @@ use crate::{
 };
 
 /// Prints the events that the command line selects.
-pub(crate) async fn run(args: &ReadArgs, out: &mut Output) -> Result<(), Failure> {
-    let app = Place::find(&args.store)?.open_for_reading().await?;
+pub(crate) async fn run(args: &ReadArgs, effect: Effect, out: &mut Output) -> Result<(), Failure> {
+    let app = Place::find(&args.store)?.open_app(effect).await?;
     let interrupt = Interrupt::listen();
     let ended = tokio::select! {
         ended = print(&app, args, out) => ended,

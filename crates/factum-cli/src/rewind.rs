@@ -5,16 +5,20 @@ use serde_json::json;
 
 use crate::{
     args::RewindArgs,
+    effect::Effect,
     exit::{Exit, Failure},
     output::Output,
     place::Place,
 };
 
 /// Moves the checkpoint.
-pub(crate) async fn run(args: &RewindArgs, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: &RewindArgs,
+    effect: Effect,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
-    place.check_is_there()?;
-    let app = place.open_for_changing().await?;
+    let app = place.open_app(effect).await?;
     let moved = app.consumers().rewind(&args.consumer, Position::new(args.to)).await;
     app.close().await?;
     moved.map_err(failure)?;

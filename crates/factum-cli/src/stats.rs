@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     args::StatsArgs,
     consumers::running::describe,
+    effect::Effect,
     exit::Failure,
     number::{self, counted, grouped},
     output::Output,
@@ -20,10 +21,9 @@ use crate::{
 };
 
 /// Shows the stats.
-pub(crate) async fn run(args: &StatsArgs, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &StatsArgs, effect: Effect, out: &mut Output) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
-    place.check_is_there()?;
-    let app = place.open_for_reading().await?;
+    let app = place.open_app(effect).await?;
     let (found, head) = look(&app).await?;
     app.close().await?;
     let now = SystemClock.now();
@@ -53,6 +53,7 @@ fn object(stats: &PublishedStats, now: Timestamp) -> Value {
     let mut object = serde_json::to_value(stats).expect("all keys are text");
     object["silent_ms"] = json!(stats.silence(now).as_millis() as u64);
     object["dead"] = json!(stats.is_dead(now));
+    object["silent"] = json!(stats.is_silent(now));
     object
 }
 
@@ -73,17 +74,21 @@ fn print(stats: &PublishedStats, now: Timestamp, out: &mut Output) -> Result<(),
     for kind in &stats.kinds {
         print_kind(kind, out)?;
     }
+    // The last state of a silent process must not be taken for the present one.
+    let was = if stats.is_silent(now) { "was " } else { "" };
     for worker in &stats.workers {
         let since = number::millisecond(worker.since);
         let restarts = counted(worker.restarts, "restart");
         let cause = worker.cause.as_ref().map(|it| format!(", last {it:?}")).unwrap_or_default();
         let name = &worker.name;
         let state = &worker.state;
-        out.line(format_args!("  worker    {name}: {state} since {since}, {restarts}{cause}"))?;
+        out.line(format_args!(
+            "  worker    {name}: {was}{state} since {since}, {restarts}{cause}"
+        ))?;
     }
     for consumer in &stats.consumers {
         let described = describe(consumer, out.paint());
-        out.line(format_args!("  consumer  {}: {described}", consumer.name))?;
+        out.line(format_args!("  consumer  {}: {was}{described}", consumer.name))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::{
     checkpoints::Checkpoints,
     error::HandleError,
     option::ConsumerOptions,
-    work::{Failure, Names, Work, decode},
+    work::{EventNames, Failure, Names, Work, decode},
 };
 
 /// A consumer with effects outside the store: it sends mails, calls services, fills caches.
@@ -77,6 +77,10 @@ where
 
     fn wants(&self, event: &RecordedEvent) -> bool {
         self.names.wants(event.name())
+    }
+
+    fn names(&self) -> EventNames {
+        self.names.to_stored()
     }
 
     async fn handle(&self, recorded: &RecordedEvent, (): &mut ()) -> Result<(), Failure> {

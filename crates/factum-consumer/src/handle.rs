@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use factum_kernel::{Clock, Position, StreamId};
+use factum_kernel::{Checkpoint, Clock, Position, StreamId};
 use factum_runtime::Supervisor;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -26,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct StoredPart {
     /// The position up to which every event is handled, skipped or parked.
     pub position: Position,
+    /// The checkpoint of that position; `None` if there is none yet.
+    pub checkpoint: Option<Checkpoint>,
     /// The position after which the partition began; `None` if it has no progress, or its progress
     /// does not say.
     pub began_after: Option<Position>,
@@ -42,7 +44,9 @@ impl StoredPart {
             return Ok(Self { parked, ..Self::default() });
         };
         let progress: Progress = progress::decode(progress).map_err(unreadable)?;
-        Ok(Self { position: progress.position(), began_after: progress.began_after, parked })
+        let position = progress.position();
+        let Progress { checkpoint, began_after, .. } = progress;
+        Ok(Self { position, checkpoint, began_after, parked })
     }
 }
 

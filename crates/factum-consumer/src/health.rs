@@ -145,9 +145,19 @@ impl ConsumerHealth {
         self.recorded_at.filter(|_| is_behind).map(age)
     }
 
-    /// The number of positions from the consumer's position to the log's head.
-    pub fn lag_events(&self) -> u64 {
-        self.head.value().saturating_sub(self.position.value())
+    /// The number of positions from the consumer's position to the log's head. A consumer passes
+    /// what it does not want at once, so this is 0 if it has nothing to do. Of a consumer that has
+    /// stopped, it is the number when it stopped, and never 0: `None` if nothing was left, because
+    /// the consumer does not learn of later events, and after [`StopReason::Diverged`], because its
+    /// position belongs to another log. [`stored_lag`](crate::stored_lag) counts what such a
+    /// consumer wants.
+    pub fn lag_events(&self) -> Option<u64> {
+        let behind = self.head.value().saturating_sub(self.position.value());
+        match &self.state {
+            ConsumerState::Stopped(StopReason::Diverged(_)) => None,
+            ConsumerState::Stopped(_) => Some(behind).filter(|behind| *behind > 0),
+            _ => Some(behind),
+        }
     }
 }
 

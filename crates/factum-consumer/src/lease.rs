@@ -7,7 +7,7 @@
 
 mod assignment;
 mod bell;
-mod host;
+pub(crate) mod host;
 mod membership;
 mod share;
 mod stored;

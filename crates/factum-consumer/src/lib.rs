@@ -63,6 +63,7 @@ mod tail;
 mod checkpoints;
 mod dead_letter;
 mod freeze;
+mod lag;
 mod progress;
 mod rewind;
 mod snapshot;
@@ -88,6 +89,7 @@ pub use dead_letter::DeadLetter;
 pub use error::{HandleError, ReleaseError, StartError, WaitError};
 pub use handle::ConsumerHandle;
 pub use health::{ConsumerHealth, ConsumerState, StopCause, StopReason, describe_consumer_metrics};
+pub use lag::{StoredLag, stored_lag};
 pub use name::{CONSUMER_NAME_BYTES_MAX, ConsumerName, InvalidConsumerName};
 pub use option::{
     BATCH_BYTES_DEFAULT, BATCH_EVENTS_DEFAULT, ConsumerOptions, FailurePolicy, StartFrom, Then,

@@ -218,13 +218,7 @@ impl ConsumerOptions {
 impl ConsumerOptions {
     /// True if an event belongs to the scope.
     pub fn is_in_scope(&self, event: &RecordedEvent) -> bool {
-        let stream = event.stream();
-        match &self.scope {
-            Scope::Log => !stream.is_system(),
-            Scope::Stream(id) => stream == id.as_ref(),
-            Scope::Category(category) => stream.category() == category.as_str(),
-            Scope::Query(query) => !stream.is_system() && query.matches(event.name(), event.tags()),
-        }
+        is_in_scope(&self.scope, event)
     }
 
     /// The number of these events that fit the bytes of a batch; at least one.
@@ -236,5 +230,16 @@ impl ConsumerOptions {
             fits
         };
         events.iter().take_while(fits).count().max(1)
+    }
+}
+
+/// True if an event belongs to a consumer's scope.
+pub(crate) fn is_in_scope(scope: &Scope, event: &RecordedEvent) -> bool {
+    let stream = event.stream();
+    match scope {
+        Scope::Log => !stream.is_system(),
+        Scope::Stream(id) => stream == id.as_ref(),
+        Scope::Category(category) => stream.category() == category.as_str(),
+        Scope::Query(query) => !stream.is_system() && query.matches(event.name(), event.tags()),
     }
 }

@@ -10,9 +10,10 @@ pub use crate::{
     consumers::{Arrives, Launch},
     freeze::{Answering, Handover, set_frozen},
     handle::StoredPart,
+    lag::{Wanted, diverged},
     lease::{Bell, ring, said_position},
     name::version_of,
-    work::{Failure, Names, Work, decode},
+    work::{EventNames, Failure, Names, Work, decode},
 };
 
 /// The parts of another loop over the log.
@@ -31,5 +32,5 @@ pub use crate::{
 
 /// The stored progress of a consumer, and its encoding.
 pub mod progress {
-    pub use crate::progress::{Mark, Progress, decode, encode};
+    pub use crate::progress::{Mark, Progress, decode, encode, encode_mark};
 }

@@ -83,6 +83,11 @@ impl Partitions {
         self.count
     }
 
+    /// True if each event's partition is known from its stream alone.
+    pub(crate) fn is_by_stream(&self) -> bool {
+        self.count == 1 || self.key.is_none()
+    }
+
     /// The same key with another number of partitions.
     #[doc(hidden)]
     pub fn of(&self, count: usize) -> Self {

@@ -1,5 +1,7 @@
 //! The stored progress of a consumer: its checkpoint, and the mark that it is at work.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use factum_kernel::{
     Cbor, Checkpoint, Codec, CodecError, Kernel, Position, ReadFrom, ReadQuery, StoreError,
@@ -7,7 +9,7 @@ use factum_kernel::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::option::StartFrom;
+use crate::{lag::Wanted, lease::host, option::StartFrom};
 
 /// The progress of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -73,6 +75,46 @@ pub struct Mark {
     pub at_work: Option<usize>,
     /// The events that the consumer was about to handle in cautious mode.
     pub attempt: Option<Attempt>,
+}
+
+/// The mark as it is stored: with the process that has made it, and with the events that the
+/// consumer wants, for other processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredMark<'a> {
+    /// The two fields of a [`Mark`].
+    pub(crate) at_work: Option<usize>,
+    pub(crate) attempt: Option<Attempt>,
+    /// 0 in marks of an earlier version.
+    #[serde(default)]
+    pub(crate) process: u32,
+    /// The id of the process's host, if it is known.
+    #[serde(default)]
+    pub(crate) machine: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(crate) wanted: Option<Cow<'a, Wanted>>,
+}
+
+impl<'a> StoredMark<'a> {
+    /// The mark of this process.
+    fn here(mark: Mark, wanted: &'a Wanted) -> Self {
+        Self {
+            at_work: mark.at_work,
+            attempt: mark.attempt,
+            process: std::process::id(),
+            machine: host::here().map(Cow::Borrowed),
+            wanted: Some(Cow::Borrowed(wanted)),
+        }
+    }
+
+    /// True if the process that has made the mark has ended for certain.
+    pub(crate) fn has_died(&self) -> bool {
+        self.at_work.is_some() && host::has_exited(self.machine.as_deref(), self.process)
+    }
+}
+
+/// Encodes the mark of a consumer in this process, which wants these events.
+pub fn encode_mark(mark: Mark, wanted: &Wanted) -> Bytes {
+    encode(&StoredMark::here(mark, wanted))
 }
 
 /// Noted events, and the number of times that they were about to be handled.

@@ -1,19 +1,20 @@
 //! The stored progress of consumers, for operators and other processes.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use factum_kernel::{
-    Checkpoint, DocumentStore, ExpectedRevision, Kernel, KeyRange, ScanQuery, StoreError, StreamId,
-    WriteBatch, WriteError,
+    Checkpoint, DocumentStore, ExpectedRevision, Kernel, KeyRange, Position, ScanQuery, StoreError,
+    StreamId, WriteBatch, WriteError,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     dead_letter::{DeadLetter, StoredLetter},
+    lag::Wanted,
     lease::ring,
     name::ConsumerName,
-    progress::{self, Mark, Progress},
+    progress::{self, Progress, StoredMark},
     snapshot::SnapshotHeader,
 };
 
@@ -26,8 +27,19 @@ pub struct StoredConsumer {
     pub name: String,
     /// The stored checkpoint; a running consumer may be further.
     pub checkpoint: Option<Checkpoint>,
-    /// True if the consumer runs, or its process died while it ran.
+    /// The position after which it began; `None` if it has no progress, or its progress does not
+    /// say.
+    pub began_after: Option<Position>,
+    /// True if the consumer runs, as far as this process can tell: it did not stop in order, and
+    /// its process is not [known to have ended](Self::has_died).
     pub is_at_work: bool,
+    /// True if the process that ran the consumer has ended without stopping it. Known on the
+    /// machine of that process.
+    pub has_died: bool,
+    /// The process that ran the consumer last. Unknown if that was an earlier version.
+    pub process: Option<u32>,
+    /// The events that the consumer wants. Unknown if an earlier version ran it last.
+    pub(crate) wanted: Option<Wanted>,
     /// The dead letters, by stream.
     pub dead_letters: Vec<DeadLetter>,
     /// The number of stored orders that the consumer has not carried out yet.
@@ -69,7 +81,11 @@ pub async fn stored_consumers(
                 found.push(StoredConsumer {
                     name: name.into(),
                     checkpoint: None,
+                    began_after: None,
                     is_at_work: false,
+                    has_died: false,
+                    process: None,
+                    wanted: None,
                     dead_letters: Vec::new(),
                     orders: 0,
                 });
@@ -97,14 +113,20 @@ impl StoredConsumer {
             Some(("letter", stream)) => self.note_letter(stream, value)?,
             Some(("order", _)) => self.orders += 1,
             None if what == "progress" => {
-                self.checkpoint = read::<Progress>(value)?.checkpoint;
+                let progress: Progress = read(value)?;
+                (self.checkpoint, self.began_after) = (progress.checkpoint, progress.began_after);
             }
             None if what == "mark" => {
-                self.is_at_work = read::<Mark>(value)?.at_work.is_some();
+                let stored: StoredMark<'_> = read(value)?;
+                self.has_died = stored.has_died();
+                self.is_at_work = stored.at_work.is_some() && !self.has_died;
+                self.process = (stored.process != 0).then_some(stored.process);
+                self.wanted = stored.wanted.map(Cow::into_owned);
             }
             None if what == "snapshot" => {
                 let snapshot: SnapshotHeader = read(value)?;
-                self.checkpoint = snapshot.progress.checkpoint;
+                let progress = snapshot.progress;
+                (self.checkpoint, self.began_after) = (progress.checkpoint, progress.began_after);
                 for (stream, letter) in snapshot.letters {
                     self.note_letter(&stream, &letter)?;
                 }

@@ -1,8 +1,13 @@
 //! The handling of events, for every kind of consumer.
 
-use std::{collections::HashSet, future::Future, marker::PhantomData};
+use std::{
+    collections::{BTreeSet, HashSet},
+    future::Future,
+    marker::PhantomData,
+};
 
 use factum_kernel::{DecodeError, Event, RecordedEvent, decode_event};
+use serde::{Deserialize, Serialize};
 
 use crate::{error::HandleError, option::Unknown, target::Target};
 
@@ -23,12 +28,30 @@ pub trait Work: Send + Sync + 'static {
     /// True if the consumer handles this event.
     fn wants(&self, event: &RecordedEvent) -> bool;
 
+    /// The names of the events that the consumer handles, to be stored.
+    fn names(&self) -> EventNames;
+
     /// Handles one event.
     fn handle(
         &self,
         event: &RecordedEvent,
         tx: &mut <Self::Target as Target>::Tx,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// The names of events that a consumer handles, in the form in which they are stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventNames {
+    known: BTreeSet<String>,
+    prefixes: BTreeSet<String>,
+}
+
+impl EventNames {
+    /// True if an event of this name is handled.
+    pub fn have(&self, name: &str) -> bool {
+        self.known.contains(name)
+            || prefix(name).is_some_and(|prefix| self.prefixes.contains(prefix))
+    }
 }
 
 /// The names of events that belong to an enum.
@@ -50,6 +73,12 @@ impl<E: Event> Names<E> {
             Unknown::Ignore => HashSet::new(),
         };
         Self { known, prefixes, event: PhantomData }
+    }
+
+    /// The names, to be stored.
+    pub fn to_stored(&self) -> EventNames {
+        let sorted = |names: &HashSet<String>| names.iter().cloned().collect();
+        EventNames { known: sorted(&self.known), prefixes: sorted(&self.prefixes) }
     }
 
     /// True if an event of this name must be handled.

@@ -21,6 +21,7 @@ use crate::{
     dead_letter::StoredLetter,
     freeze::Handover,
     health::{ConsumerState, Place, StopReason},
+    lag::Wanted,
     lease::{Assignment, Bell},
     name::ConsumerName,
     option::ConsumerOptions,
@@ -50,6 +51,8 @@ pub(crate) struct Worker<W: Work> {
     partition: usize,
     /// True if the number of partitions is compared with the stored one.
     is_layout_kept: bool,
+    /// The events that it wants, for other processes.
+    wanted: Wanted,
     /// The handover in which another consumer may take this one's place.
     handover: Option<Arc<dyn Handover>>,
     work: Arc<W>,
@@ -130,6 +133,7 @@ impl<W: Work> Worker<W> {
             name: launch.name.part(at, options.partitions.count()),
             partition: at,
             is_layout_kept: launch.is_layout_kept,
+            wanted: Wanted::new(launch.work.names(), &options, at),
             handover: launch.handover.clone(),
             work: launch.work.clone(),
             target: Calls::new(launch.target.clone(), health.clone(), kernel.clock().clone()),
@@ -252,7 +256,7 @@ impl<W: Work> Worker<W> {
 
     /// Stores the progress, with a mark.
     async fn save(&self, life: &Life, mark: Option<Mark>) -> Result<Fence, TargetError> {
-        let mark = mark.map(|mark| progress::encode(&mark));
+        let mark = mark.map(|mark| progress::encode_mark(mark, &self.wanted));
         let save = Save { mark, ..life.saving(&life.progress) };
         self.target.save(&self.name, save).await
     }

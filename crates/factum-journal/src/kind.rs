@@ -8,12 +8,13 @@ use factum_kernel::StoreError;
 
 use crate::{
     options::{Access, JournalOptions},
-    place::MARKER,
+    place,
     store::JournalStore,
 };
 
 /// The kind of `journal:./data`. `?mode=read` opens it for reading only, beside the process that
-/// writes. `?mode=join` also allows changes, which that process makes.
+/// writes. `?mode=join` also allows changes, which that process makes. `?mode=existing` opens it
+/// for writing, and makes no journal.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JournalKind;
 
@@ -28,13 +29,14 @@ impl OpenStore for JournalKind {
         let others = [("read", Access::ReadOnly), ("join", Access::Join)];
         let options = JournalOptions::new(url.file_path()?)
             .with_access(url.mode(Access::ReadWrite, &others)?)
+            .with_if_absent(url.if_absent(context.if_absent))
             .with_clock(context.clock.clone())
             .with_ids(context.ids.clone());
         Ok(Stores::both(JournalStore::open(options).await?))
     }
 
     fn recognise(&self, path: &Path) -> Option<StoreUrl> {
-        path.join(MARKER).is_file().then(|| StoreUrl::of_path(self.scheme(), path))
+        place::is_journal(path).then(|| StoreUrl::of_path(self.scheme(), path))
     }
 
     fn place_in(&self, folder: &Path) -> Option<StoreUrl> {

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use factum_backend::CommitDelay;
+use factum_backend::{CommitDelay, IfAbsent};
 use factum_kernel::{Clock, IdSource, Limits, SystemClock, SystemIds};
 
 /// The default size of a segment of the log, in bytes. The first segments are smaller.
@@ -16,8 +16,7 @@ pub(crate) const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 /// The access that a store has to a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Reading and writing, as the only process that opens it for writing. The folder is made if it
-    /// does not exist.
+    /// Reading and writing, as the only process that opens it for writing.
     ReadWrite,
     /// Reading only, beside the process that writes. The journal must exist.
     ReadOnly,
@@ -45,6 +44,8 @@ pub struct JournalOptions {
     pub path: PathBuf,
     /// The access to the journal.
     pub access: Access,
+    /// The behaviour if there is no journal. Reading only never makes one.
+    pub if_absent: IfAbsent,
     /// The clock for the time of events.
     pub clock: Arc<dyn Clock>,
     /// The source of a new log's lineage.
@@ -71,6 +72,7 @@ impl JournalOptions {
         Self {
             path: path.into(),
             access: Access::ReadWrite,
+            if_absent: IfAbsent::Make,
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             limits: Limits::default(),
@@ -83,6 +85,12 @@ impl JournalOptions {
     /// Sets the access.
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;
+        self
+    }
+
+    /// Sets the behaviour if there is no journal.
+    pub fn with_if_absent(mut self, if_absent: IfAbsent) -> Self {
+        self.if_absent = if_absent;
         self
     }
 
@@ -129,6 +137,7 @@ impl fmt::Debug for JournalOptions {
         f.debug_struct("JournalOptions")
             .field("path", &self.path)
             .field("access", &self.access)
+            .field("if_absent", &self.if_absent)
             .field("limits", &self.limits)
             .field("segment_bytes", &self.segment_bytes)
             .finish_non_exhaustive()

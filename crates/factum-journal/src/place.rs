@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use factum_backend::{IfAbsent, JOURNAL_MARKER, absent, check_outside};
 use factum_kernel::StoreError;
 
 use crate::{
@@ -15,11 +16,12 @@ use crate::{
     inbox::INBOX,
     lock::LOCK,
     recovery::{self, Founded},
+    synced::SYNCED,
 };
 
 /// The file that marks a journal's folder. It is written last, so a folder with the marker has a
 /// log.
-pub(crate) const MARKER: &str = "factum-journal";
+pub(crate) const MARKER: &str = JOURNAL_MARKER;
 pub(crate) const MARKER_TEXT: &str = "This folder is a journal of Factum, format 1.\n";
 /// The folders inside the journal's.
 pub(crate) const LOG: &str = "log";
@@ -42,20 +44,45 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
         .map_err(|e| StoreError::invalid(format!("no such path: path={shown}")).with_source(e))
 }
 
-/// Refuses a folder with other content. The files that a journal has before its marker are allowed.
-pub(crate) fn check_folder(folder: &Path) -> Result<(), StoreError> {
-    let Ok(names) = SystemFiles::open(folder).and_then(|it| it.list()) else { return Ok(()) };
-    let is_ours = |name: &String| {
-        [LOG, DOCUMENTS, LOCK, INBOX, MOUNTED].contains(&name.as_str())
-            || name.ends_with(UNFINISHED)
-    };
-    if names.iter().any(|name| name == MARKER) || names.iter().all(is_ours) {
+/// Returns whether a folder is a journal, or one whose making was interrupted.
+pub(crate) fn is_journal(folder: &Path) -> bool {
+    folder.join(MARKER).is_file() || folder.join(LOG).is_dir() && holds_only_ours(folder)
+}
+
+/// Refuses a folder in which there is no journal, if none may be made there. The files that a
+/// journal has before its marker are allowed.
+pub(crate) fn check_folder(folder: &Path, if_absent: IfAbsent) -> Result<(), StoreError> {
+    if folder.join(MARKER).is_file() {
+        return Ok(());
+    }
+    if if_absent == IfAbsent::Refuse {
+        return Err(absent(folder));
+    }
+    check_outside(folder)?;
+    if holds_only_ours(folder) {
         return Ok(());
     }
     Err(StoreError::invalid(format!(
         "the folder holds other files and no journal, choose an empty one: path={}",
         folder.display()
     )))
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    SystemFiles::open(folder).and_then(|it| it.list()).unwrap_or_default()
+}
+
+/// Returns whether a folder holds nothing but the files of a journal that has no marker yet. Other
+/// programs have a folder for logs too.
+fn holds_only_ours(folder: &Path) -> bool {
+    let is_unfinished = |name: &str| name.ends_with(UNFINISHED);
+    let is_ours = |name: &String| {
+        [LOG, DOCUMENTS, LOCK, INBOX, MOUNTED].contains(&name.as_str()) || is_unfinished(name)
+    };
+    let is_of_log = |name: &String| {
+        name.starts_with(|c: char| c.is_ascii_digit()) || name == SYNCED || is_unfinished(name)
+    };
+    names(folder).iter().all(is_ours) && names(&folder.join(LOG)).iter().all(is_of_log)
 }
 
 /// Makes the folders, durably: a file is not safe in a folder whose own entry is not durable.

@@ -158,7 +158,7 @@ impl Inner {
 }
 
 impl JournalStore {
-    /// Opens a journal, and makes it if it does not exist.
+    /// Opens a journal. If there is none, makes it or fails, as the options say.
     ///
     /// # Errors
     /// The error names the file, what is wrong with it, and the remedy.
@@ -172,7 +172,7 @@ impl JournalStore {
         if options.access == Access::ReadOnly {
             return Self::open_follower(&folder, options.limits, None);
         }
-        check_folder(&folder)?;
+        check_folder(&folder, options.if_absent)?;
         make_folders(&folder)?;
         let top = open_folder(&folder)?;
         let inbox = inbox::Folder::of(&top);

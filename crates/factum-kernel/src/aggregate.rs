@@ -8,7 +8,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Context<'a> {
-    /// The aggregate's key.
+    /// The aggregate's key. Empty for a decision over a query, which is not about one stream.
     pub key: &'a str,
     /// The number of events so far; 0 means that the aggregate never existed. After a deletion the
     /// number continues, with the default state.

@@ -8,6 +8,7 @@ use crate::{
     query::{Matching, Query},
     read::ReadQuery,
     schema::{Event, decode_event},
+    version::ExpectedVersion,
 };
 
 /// Rules over the events that match a query, in any streams. The decision is stored only if no new
@@ -18,7 +19,7 @@ use crate::{
 /// summary has only its later events, so a model should read streams that keep their history.
 ///
 /// ```
-/// use factum_kernel::{Context, DecisionModel, Matching, ModelDecision};
+/// use factum_kernel::{Context, DecisionModel, ExpectedVersion, Matching, ModelDecision};
 /// # use factum_macros::Event;
 /// # #[derive(Debug, thiserror::Error)]
 /// # #[error("the course is full")]
@@ -53,7 +54,7 @@ use crate::{
 ///         Matching::events::<CourseEvent>().and(Matching::tag("course", &command.course))
 ///     }
 ///
-///     fn evolve(&mut self, _: &CourseEvent) {
+///     fn evolve(&mut self, _: &CourseEvent, _student: &str) {
 ///         self.taken += 1;
 ///     }
 ///
@@ -62,11 +63,14 @@ use crate::{
 ///         command: &Join,
 ///         _: &Context<'_>,
 ///     ) -> Result<ModelDecision<CourseEvent>, CourseFull> {
-///         let joined = CourseEvent::Joined { course: command.course.clone() };
-///         match self.taken {
-///             0..3 => Ok(ModelDecision::event("student", &command.student, joined)),
-///             _ => Err(CourseFull),
+///         if self.taken >= 3 {
+///             return Err(CourseFull);
 ///         }
+///         let joined = CourseEvent::Joined { course: command.course.clone() };
+///         let student = &command.student;
+///         let decision = ModelDecision::event("student", student, joined);
+///         // A student who left, and so has events already, does not come back by joining.
+///         Ok(decision.expecting("student", student, ExpectedVersion::NoStream))
 ///     }
 /// }
 /// # let join = Join { course: "rust".into(), student: "ada".into() };
@@ -85,10 +89,12 @@ pub trait DecisionModel: Default + Send + Sync + 'static {
     /// the reverse, because the model would not find its own events.
     fn query(command: &Self::Command) -> Matching;
 
-    /// Applies an event to the state.
-    fn evolve(&mut self, event: &Self::Event);
+    /// Applies an event to the state. `key` is the key of the event's stream: the model reads many
+    /// streams, and an event need not repeat which of them it belongs to.
+    fn evolve(&mut self, event: &Self::Event, key: &str);
 
-    /// Decides a command: returns its events, or a rejection.
+    /// Decides a command: returns its events, or a rejection. The context has no key and no
+    /// version, because the decision is not about one stream.
     ///
     /// # Errors
     /// A rejection by the domain.
@@ -99,11 +105,25 @@ pub trait DecisionModel: Default + Send + Sync + 'static {
     ) -> Result<ModelDecision<Self::Event>, Self::Rejection>;
 }
 
-/// The decision of a model: events with the streams that they are appended to.
+/// The decision of a model: events with the streams that they are appended to, and the expectations
+/// of these streams.
+///
+/// The query protects only what the model reads. A stream that the decision writes may have events
+/// that the query does not match, such as those of a cancelled booking. So a decision that begins a
+/// stream [expects](Self::expecting) that there is none.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ModelDecision<E> {
     writes: Vec<ModelWrite<E>>,
+    expectations: Vec<ModelExpectation>,
+}
+
+/// The expectation of a stream that a decision writes.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelExpectation {
+    pub(crate) category: String,
+    pub(crate) key: String,
+    pub(crate) expected: ExpectedVersion,
 }
 
 /// An event of a decision, and its stream.
@@ -117,7 +137,7 @@ pub(crate) struct ModelWrite<E> {
 impl<E> ModelDecision<E> {
     /// A decision without events: nothing has to be done, and that is no failure.
     pub fn nothing() -> Self {
-        Self { writes: Vec::new() }
+        Self { writes: Vec::new(), expectations: Vec::new() }
     }
 
     /// A decision with one event, in the stream `category-key`.
@@ -131,9 +151,34 @@ impl<E> ModelDecision<E> {
         self
     }
 
+    /// Stores the decision only if the stream `category-key` is as expected before it:
+    /// [`NoStream`](ExpectedVersion::NoStream) for a stream that the decision begins,
+    /// [`StreamExists`](ExpectedVersion::StreamExists) for one that it continues.
+    ///
+    /// If the stream is not as expected, and the events that the model has read are still all that
+    /// its query matches, the decision fails with a conflict. Otherwise it is made again.
+    ///
+    /// ```
+    /// use factum_kernel::{ExpectedVersion, ModelDecision};
+    ///
+    /// let booked = ModelDecision::event("booking", "b7", "booked");
+    /// let booked = booked.expecting("booking", "b7", ExpectedVersion::NoStream);
+    /// assert_eq!(booked.events().count(), 1);
+    /// ```
+    pub fn expecting(mut self, category: &str, key: &str, expected: ExpectedVersion) -> Self {
+        let (category, key) = (category.into(), key.into());
+        self.expectations.push(ModelExpectation { category, key, expected });
+        self
+    }
+
     /// The events, in order.
     pub fn events(&self) -> impl Iterator<Item = &E> {
         self.writes.iter().map(|write| &write.event)
+    }
+
+    /// The expectations of streams.
+    pub(crate) fn expectations(&self) -> &[ModelExpectation] {
+        &self.expectations
     }
 
     /// The writes, in order.
@@ -153,7 +198,8 @@ pub(crate) async fn read_model<M: DecisionModel>(
         let page = kernel.events().read(next.clone()).await?;
         for recorded in &page.events {
             if M::Event::owns(recorded.name()) {
-                decode_event(recorded, &mut |event| model.evolve(&event))?;
+                let key = recorded.stream().key();
+                decode_event(recorded, &mut |event| model.evolve(&event, key))?;
             }
         }
         match next.next(&page) {

@@ -42,6 +42,8 @@ pub(crate) enum Expectation {
     Loaded,
     /// The caller's expectation does not hold.
     Demanded,
+    /// The expectation of a decision does not hold: decide again if the decision is outdated.
+    Ruled,
 }
 
 enum Failure<R> {
@@ -111,6 +113,21 @@ impl<R> Proposal<R> {
         self.add_stream(id, expected, Expectation::Demanded)
     }
 
+    /// Adds a stream like [`stream`](Self::stream), with a version that the decision expects.
+    pub(crate) fn rule(&mut self, id: StreamId, expected: ExpectedVersion) -> usize {
+        self.add_stream(id, expected, Expectation::Ruled)
+    }
+
+    /// The stream with this number.
+    pub(crate) fn stream_of(&self, stream: usize) -> &StreamId {
+        &self.streams[stream].id
+    }
+
+    /// The expected version of the stream with this number.
+    pub(crate) fn expected_of(&self, stream: usize) -> ExpectedVersion {
+        self.streams[stream].expected
+    }
+
     fn add_stream(
         &mut self,
         id: StreamId,
@@ -149,6 +166,12 @@ impl<R> Proposal<R> {
         self.batch.events()
     }
 
+    /// The events so far with their streams, in order.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (&StreamId, &NewEvent)> {
+        let writes = self.batch.writes().iter();
+        writes.flat_map(|write| write.events.iter().map(|event| (&write.stream, event)))
+    }
+
     /// Adds a condition whose failure is a rejection.
     pub(crate) fn guard(&mut self, condition: AppendCondition, rejection: R) {
         self.condition(condition, Failure::Rejected(rejection));
@@ -180,7 +203,13 @@ impl<R> Proposal<R> {
         }
         batch = batch.and(along);
         loop {
-            let outcome = kernel.events().append(batch.clone()).await;
+            let mut outcome = kernel.events().append(batch.clone()).await;
+            if let Err(AppendError::Conflict(conflict)) = &outcome
+                && self.own(conflict).is_some_and(|it| it.expectation == Expectation::Ruled)
+                && let Some(moved) = self.moved(batch.conditions(), kernel, attempts).await?
+            {
+                outcome = Err(moved);
+            }
             match attempts.after(outcome, |error| self.is_overtaken(error)) {
                 Next::Done(appended) => {
                     assert_fits(&batch, &appended);
@@ -214,7 +243,10 @@ impl<R> Proposal<R> {
         if self.streams.len() + self.failures.len() < 2 {
             return Ok(true);
         }
-        let Some(moved) = self.moved(kernel, attempts).await? else { return Ok(true) };
+        let conditions = self.batch.conditions();
+        let Some(moved) = self.moved(conditions, kernel, attempts).await? else {
+            return Ok(true);
+        };
         match attempts.after(Err(moved), |error| self.is_overtaken(error)) {
             Next::Reload(pause) => {
                 kernel.pause(pause).await;
@@ -228,25 +260,21 @@ impl<R> Proposal<R> {
         }
     }
 
-    /// The error with which the store would refuse an append, if another writer was first.
+    /// The error with which the store would refuse an append with these conditions, if another
+    /// writer was first. What a decision expects comes last: a decision that is outdated is made
+    /// again, and may expect something else.
     async fn moved(
         &self,
+        conditions: &[AppendCondition],
         kernel: &Kernel,
         attempts: &mut Attempts,
     ) -> Result<Option<AppendError>, StoreError> {
-        for Proposed { id, expected, .. } in &self.streams {
-            let query = ReadQuery::stream(id.clone()).with_events_max(1);
-            let read = || kernel.events().read(query.clone());
-            let page = kernel.patiently(attempts, |error| Some(error), read).await?;
-            let bounds = page.bounds.unwrap_or_default();
-            if !bounds.matches(*expected) {
-                let stream = id.clone();
-                let expected = *expected;
-                let actual = bounds.version;
-                return Ok(Some(VersionConflict { stream, expected, actual }.into()));
-            }
+        let is_ruled = |it: &&Proposed| it.expectation == Expectation::Ruled;
+        let (ruled, read): (Vec<_>, Vec<_>) = self.streams.iter().partition(is_ruled);
+        if let Some(conflict) = first_conflict(&read, kernel, attempts).await? {
+            return Ok(Some(conflict.into()));
         }
-        let conditions = self.batch.conditions().iter().zip(&self.failures).enumerate();
+        let conditions = conditions.iter().zip(&self.failures).enumerate();
         for (condition, (wanted, failure)) in conditions {
             if let Failure::Overtaken = failure
                 && let Some(position) = first_match(wanted, kernel, attempts).await?
@@ -254,7 +282,7 @@ impl<R> Proposal<R> {
                 return Ok(Some(AppendError::ConditionFailed { condition, position }));
             }
         }
-        Ok(None)
+        Ok(first_conflict(&ruled, kernel, attempts).await?.map(AppendError::from))
     }
 
     /// True if loading and deciding again can help. It can't help for a failure of the caller's own
@@ -317,6 +345,26 @@ fn assert_fits(batch: &AppendBatch, appended: &Appended) {
         let last = expected.plus(write.events.len() as u64);
         assert_eq!(*version, last, "versions continue from the expected one: {}", write.stream);
     }
+}
+
+/// The first of these streams that does not match what is expected of it.
+async fn first_conflict(
+    streams: &[&Proposed],
+    kernel: &Kernel,
+    attempts: &mut Attempts,
+) -> Result<Option<VersionConflict>, StoreError> {
+    for Proposed { id, expected, .. } in streams {
+        let query = ReadQuery::stream(id.clone()).with_events_max(1);
+        let read = || kernel.events().read(query.clone());
+        let page = kernel.patiently(attempts, |error| Some(error), read).await?;
+        let bounds = page.bounds.unwrap_or_default();
+        if !bounds.matches(*expected) {
+            let expected = *expected;
+            let actual = bounds.version;
+            return Ok(Some(VersionConflict { stream: id.clone(), expected, actual }));
+        }
+    }
+    Ok(None)
 }
 
 /// The first event after a condition's position that its query matches.

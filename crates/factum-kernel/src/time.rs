@@ -78,10 +78,19 @@ impl From<u64> for Timestamp {
     }
 }
 
-impl From<SystemTime> for Timestamp {
-    fn from(time: SystemTime) -> Self {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::EPOCH.saturating_add(since)
+impl TryFrom<SystemTime> for Timestamp {
+    type Error = InvalidTimestamp;
+
+    /// The same moment, in whole microseconds. A moment before 1970 or after [`Timestamp::MAX`] is
+    /// an error, and no other moment.
+    fn try_from(time: SystemTime) -> Result<Self, InvalidTimestamp> {
+        let since = time.duration_since(UNIX_EPOCH).ok();
+        let micros = since.and_then(|since| u64::try_from(since.as_micros()).ok());
+        let moment = micros.filter(|micros| *micros <= MICROS_MAX).map(Self);
+        moment.ok_or_else(|| {
+            let shown = jiff::Timestamp::try_from(time).map(|moment| moment.to_string());
+            InvalidTimestamp(shown.unwrap_or_else(|_| format!("{time:?}")))
+        })
     }
 }
 
@@ -100,9 +109,9 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The error for a text that is not a moment.
+/// The error for a text that is not a moment, or for a moment outside the range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a time such as 2026-01-31T08:00:00Z, from 1970 on: text={0:?}")]
+#[error("not a time such as 2026-01-31T08:00:00Z, from 1970 to 9999: text={0:?}")]
 pub struct InvalidTimestamp(String);
 
 impl InvalidTimestamp {
@@ -173,7 +182,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The machine's clock. `sleep` needs a tokio runtime with time enabled. `monotonic` may stand
-/// still while the machine is suspended.
+/// still while the machine is suspended. While the machine's time is set before 1970, `now` is
+/// 1970.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -181,7 +191,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock")]
     fn now(&self) -> Timestamp {
-        SystemTime::now().into()
+        Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::EPOCH)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock")]
@@ -210,6 +220,23 @@ mod tests {
         assert_eq!(Timestamp::from_micros(u64::MAX), Timestamp::MAX);
         let stored: Timestamp = serde_json::from_str("18446744073709551615").unwrap();
         assert_eq!(stored.to_string(), Timestamp::MAX.to_string(), "also out of hostile bytes");
+    }
+
+    #[test]
+    fn a_system_time_outside_the_range_is_an_error_and_no_other_moment() {
+        let last = SystemTime::from(Timestamp::MAX);
+        for moment in [Timestamp::EPOCH, Timestamp::from_micros(1), Timestamp::MAX] {
+            assert_eq!(Timestamp::try_from(SystemTime::from(moment)), Ok(moment));
+        }
+        for (time, shown) in [
+            (UNIX_EPOCH - Duration::from_nanos(1), "1969-12-31T23:59:59.999999999Z"),
+            (UNIX_EPOCH - Duration::from_secs(86_400), "1969-12-31T00:00:00Z"),
+            (last + Duration::from_micros(1), "9999-12-30T22:00:00.000001Z"),
+            (last + Duration::from_secs(1 << 40), ""),
+        ] {
+            let refused = Timestamp::try_from(time).unwrap_err().to_string();
+            assert!(refused.contains(shown), "{refused}");
+        }
     }
 
     #[test]

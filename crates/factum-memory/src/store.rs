@@ -4,7 +4,8 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use factum_backend::{
-    Head, OpenContext, OpenStore, Precheck, Prechecked, Prechecks, StoreUrl, Stores, Writer,
+    Head, IfAbsent, OpenContext, OpenStore, Precheck, Prechecked, Prechecks, StoreUrl, Stores,
+    Writer,
 };
 use factum_kernel::{
     AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
@@ -169,6 +170,12 @@ impl OpenStore for MemoryKind {
     }
 
     async fn open(&self, url: &StoreUrl, context: &OpenContext) -> Result<Stores, StoreError> {
+        if url.if_absent(context.if_absent) == IfAbsent::Refuse {
+            return Err(StoreError::invalid(
+                "a store in memory never exists before it is opened, name a store on a disk or a \
+                 server",
+            ));
+        }
         url.allow_options(&[])?;
         if !url.path().is_empty() {
             let message = format!("a memory store has no path, say memory: alone: url={url}");

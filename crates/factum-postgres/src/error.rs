@@ -59,7 +59,7 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
              the primary, or open with mode=read",
         ),
         "42501" => (Invalid, "the role lacks a right, grant it or use another role"),
-        "3D000" => (Invalid, "there is no such database, create it"),
+        "3D000" => (Invalid, "there is no such database, check the URL or create it"),
         "53300" => (Unavailable, "the server has no connection left, try again"),
         "53100" => (Unavailable, "no room is left on the server's disk, make some and try again"),
         "42P01" | "42883" | "3F000" | "42704" => {

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use factum_backend::{CommitDelay, StoreUrl};
+use factum_backend::{CommitDelay, IfAbsent, StoreUrl};
 use factum_kernel::{Clock, IdSource, Limits, StoreError, SystemClock, SystemIds};
 use tokio_postgres::Config;
 
@@ -50,7 +50,7 @@ const DRIVER: &[&str] = &[
 /// The access that a store has to its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Reading and writing. The schema is made if it does not exist.
+    /// Reading and writing.
     ReadWrite,
     /// Reading only, also from a standby. The schema must exist.
     ReadOnly,
@@ -91,6 +91,8 @@ pub struct PostgresOptions {
     pub schema: SchemaName,
     /// The access to the log.
     pub access: Access,
+    /// The behaviour if there is no log in the schema. Reading only never makes one.
+    pub if_absent: IfAbsent,
     /// The encryption of the connection.
     pub tls: Tls,
     /// A file of certificates (PEM) that may sign the server's certificate.
@@ -128,6 +130,7 @@ impl PostgresOptions {
             config,
             schema: SchemaName::default(),
             access: Access::ReadWrite,
+            if_absent: IfAbsent::Make,
             tls: Tls::Prefer,
             root_certificate: None,
             connections_max: CONNECTIONS_DEFAULT,
@@ -185,6 +188,7 @@ impl PostgresOptions {
                 false => StoreError::invalid(format!("the schema's name is not one: url={url}")),
             })?;
         }
+        options.if_absent = url.if_absent(IfAbsent::Make);
         options.access = url.mode(Access::ReadWrite, &[("read", Access::ReadOnly)])?;
         options.tls = match url.option("sslmode") {
             None | Some("prefer") => Tls::Prefer,
@@ -226,6 +230,12 @@ impl PostgresOptions {
     /// Sets the access.
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;
+        self
+    }
+
+    /// Sets the behaviour if there is no log in the schema.
+    pub fn with_if_absent(mut self, if_absent: IfAbsent) -> Self {
+        self.if_absent = if_absent;
         self
     }
 
@@ -296,6 +306,7 @@ impl fmt::Debug for PostgresOptions {
         f.debug_struct("PostgresOptions")
             .field("place", &self.place())
             .field("access", &self.access)
+            .field("if_absent", &self.if_absent)
             .field("tls", &self.tls)
             .field("connections_max", &self.connections_max)
             .field("lock_timeout", &self.lock_timeout)

@@ -1,5 +1,6 @@
 //! The tables and functions of a log, and their version.
 
+use factum_backend::IfAbsent;
 use factum_kernel::{Lineage, StoreError, StoreErrorKind};
 
 use crate::{
@@ -219,10 +220,14 @@ async fn prepare_by(
     if is_present(version, steps, place)? {
         return Ok(found(Applied::Present));
     }
+    if version.is_none() && (!is_writer || options.if_absent == IfAbsent::Refuse) {
+        return Err(StoreError::invalid(format!(
+            "there is no log in the schema, check the URL: {place}"
+        )));
+    }
     if !is_writer {
         return Err(StoreError::invalid(format!(
-            "there is no log of this version to read, check the URL or open it for writing once: \
-             {place}"
+            "there is no log of this version to read, open it for writing once: {place}"
         )));
     }
     bring(&link, options, steps, server.has_schema).await.map(found)

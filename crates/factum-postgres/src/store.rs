@@ -61,7 +61,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens a log, and makes its schema if it does not exist.
+    /// Opens a log. If there is none, makes it and its schema or fails, as the options say.
     ///
     /// Needs a tokio runtime with I/O and time, and so do reads, documents and closing: without one
     /// they are `Invalid`. A connection for reading is driven by the runtime that first needed it.

@@ -28,7 +28,7 @@ use crate::{
 use closure::ClosureWork;
 pub use closure::ProjectionFn;
 pub use error::BuildError;
-pub(crate) use handover::stored_position;
+pub(crate) use handover::{stored_divergence, stored_position};
 use keeper::{Keeper, Plan};
 pub(crate) use local::{Local, RunningBuild};
 pub use rebuild::{Rebuild, RebuildProgress};

@@ -9,7 +9,7 @@ mod snapshot;
 use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
 use factum_consumer::{
-    ConsumerHandle, ConsumerName, ConsumerOptions, Consumers, StartError, StartFrom, WaitError,
+    ConsumerHandle, ConsumerName, ConsumerOptions, Consumers, StartError, WaitError,
 };
 use factum_kernel::{Event, RecordedEvent};
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,7 +17,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use folding::Folding;
 pub use shown::MemoryGuard;
 use shown::Shown;
-use snapshot::Snapshots;
 
 /// The default number of events between two snapshots of a model.
 pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
@@ -136,13 +135,8 @@ impl<M: Default + Serialize + DeserializeOwned + Send + Sync + 'static> MemoryMo
         if fold.options.partitions.count() > 1 {
             return Err(StartError::OnePartition(name));
         }
-        if fold.options.from == StartFrom::Now {
-            let snapshots =
-                Snapshots::new(consumers.kernel().clone(), name.versioned(fold.version));
-            snapshots.begin_now::<M>(&name).await?;
-        }
         let shown = Arc::new(Shown::new());
-        let consumer = Folding::start(consumers, fold, &name, shown.clone())?;
+        let consumer = Folding::start(consumers, fold, &name, shown.clone()).await?;
         Ok(Self { consumer, shown })
     }
 }

@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
-use factum_consumer::{ConsumerName, InvalidConsumerName, WaitError};
+use factum_consumer::{ConsumerName, InvalidConsumerName, StopCause, StopReason, WaitError};
 use factum_kernel::{Cbor, Codec, CodecError, Kernel, Position, ScanPage, StoreError};
 use serde::de::DeserializeOwned;
 
 use crate::{
     document_key::check_key,
     documents::{Documents, declared_indexes, documents_prefix},
-    maintain::{Maintained, Targets, stored_position},
+    maintain::{Maintained, Targets, stored_divergence, stored_position},
     model_build::{Build, Builds, REFRESH, StoredBuilds},
 };
 
@@ -254,29 +254,37 @@ impl<T: DeserializeOwned> ReadModel<T> {
         let targets: Targets<Documents> = Arc::new(move |_| Documents::new(&of));
         let mut reached = Position::ZERO;
         let mut consumer = self.stored.name().clone();
+        let mut partitions = 1;
         let come = async {
             loop {
                 // An error of the store is ignored: the next round asks again.
                 if let Ok(builds) = self.builds().await {
                     consumer = self.consumer(builds.serving);
-                    let partitions = builds.partitions(builds.serving);
+                    partitions = builds.partitions(builds.serving);
                     let found = stored_position(kernel, &targets, &consumer, partitions).await;
                     reached = found.unwrap_or(reached);
                 }
                 if reached >= position {
-                    return;
+                    match stored_divergence(kernel, &targets, &consumer, partitions).await {
+                        Ok(None) => return Ok(()),
+                        Ok(Some(diverged)) => {
+                            return Err(StopReason::Diverged(StopCause::new(diverged)));
+                        }
+                        Err(_) => {}
+                    }
                 }
                 clock.sleep(REFRESH / LOOKS).await;
             }
         };
-        let is_over = tokio::select! {
+        let come = tokio::select! {
             biased;
-            () = come => false,
-            () = clock.sleep(timeout) => true,
+            come = come => Some(come),
+            () = clock.sleep(timeout) => None,
         };
-        match is_over {
-            true => Err(WaitError::Behind { consumer, position, reached, waited: timeout }),
-            false => Ok(()),
+        match come {
+            Some(Ok(())) => Ok(()),
+            Some(Err(reason)) => Err(WaitError::Stopped { consumer, reason }),
+            None => Err(WaitError::Behind { consumer, position, reached, waited: timeout }),
         }
     }
 

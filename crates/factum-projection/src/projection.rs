@@ -4,7 +4,7 @@ use std::{fmt, future::Future, ops::Deref, sync::Arc};
 
 use factum_consumer::{
     ConsumerHandle, HandleError, Target,
-    part::{Failure, Names, Work, decode},
+    part::{EventNames, Failure, Names, Work, decode},
 };
 use factum_kernel::{Event, RecordedEvent};
 
@@ -124,6 +124,10 @@ impl<P: Projection> Work for ProjectionWork<P> {
 
     fn wants(&self, event: &RecordedEvent) -> bool {
         self.names.wants(event.name())
+    }
+
+    fn names(&self) -> EventNames {
+        self.names.to_stored()
     }
 
     async fn handle(

@@ -1,18 +1,20 @@
 //! The opening of the file: its content, its owner, and SQLite's settings for it.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use factum_backend::{IfAbsent, JOURNAL_MARKER, absent, check_outside};
 use factum_kernel::{Lineage, StoreError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use crate::{
     error::{self, Fault},
-    options::Access,
+    options::{Access, SqliteOptions},
     place,
     schema::{self, Identity},
     sql,
@@ -27,12 +29,17 @@ const READER_CACHE_KIB: u32 = 4 << 10;
 const STATEMENTS_CACHED: usize = 80;
 /// The header of a database: <https://www.sqlite.org/fileformat.html>.
 const HEADER_BYTES: u64 = 100;
+/// The endings of a database's file and of those that SQLite keeps beside it.
+const OF_DATABASES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+/// The name that an empty file system has at its root.
+const MOUNTED: &str = "lost+found";
 /// The number of attempts to switch to a write-ahead log while other processes hold the file.
 const WAL_ATTEMPTS: u32 = 20;
 
-/// The real path of the file, without links, whatever the program's working folder is later. For
-/// writing, the folder is made if it does not exist.
-pub(crate) fn resolve(path: &Path, access: Access) -> Result<PathBuf, StoreError> {
+/// The real path of the file, without links, whatever the program's working folder is later. For a
+/// new file, the folder is made if it does not exist.
+pub(crate) fn resolve(options: &SqliteOptions) -> Result<PathBuf, StoreError> {
+    let path = &options.path;
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(StoreError::invalid(
             "a SQLite store lives in a file, name one such as sqlite:./events.db, or use memory:",
@@ -42,30 +49,38 @@ pub(crate) fn resolve(path: &Path, access: Access) -> Result<PathBuf, StoreError
         |e| StoreError::invalid(format!("no such path: path={}", path.display())).with_source(e);
     let path = std::path::absolute(path).map_err(invalid)?;
     if path.is_dir() {
-        return Err(StoreError::invalid(format!(
-            "the path is a folder, name a file in it: path={}",
-            path.display()
-        )));
+        let remedy = match path.join(JOURNAL_MARKER).is_file() {
+            true => "a journal: open it as one, or name a file outside",
+            false => "a folder, name a file in it",
+        };
+        return Err(StoreError::invalid(format!("the path is {remedy}: path={}", path.display())));
     }
-    if access == Access::ReadWrite {
+    if options.access == Access::ReadWrite && !path.exists() {
+        if options.if_absent == IfAbsent::Refuse {
+            return Err(absent(&path));
+        }
+        check_outside(&path)?;
         make_folder(&path)?;
     }
     place::real(&path)
 }
 
-/// Opens the file for writing, makes it if it does not exist, and brings its tables up to date.
+/// Opens the file for writing, makes it if it may be made, and brings its tables up to date.
 pub(crate) fn open_writer(
     path: &Path,
-    busy_timeout: Duration,
-    file_bytes_max: Option<u64>,
+    options: &SqliteOptions,
     lineage: Lineage,
 ) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let makes = options.if_absent == IfAbsent::Make;
+    let create = if makes { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
     let at = |e| error::at(path, e);
-    let mut connection = connect(path, flags)?;
-    prepare(&connection, busy_timeout, WRITER_CACHE_KIB).map_err(at)?;
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | create)?;
+    prepare(&connection, options.busy_timeout, WRITER_CACHE_KIB).map_err(at)?;
     // Before anything is changed, because it may be another program's file.
     let identity = schema::identify(&connection, path)?;
+    if identity == Identity::Empty && !makes {
+        return Err(absent(path));
+    }
     if connection.is_readonly("main").map_err(at)? {
         return Err(StoreError::invalid(format!(
             "the database can't be written, check its permissions, or open it with ?mode=read: \
@@ -73,7 +88,7 @@ pub(crate) fn open_writer(
             path.display()
         )));
     }
-    prepare_writing(&connection, file_bytes_max).map_err(at)?;
+    prepare_writing(&connection, options.file_bytes_max).map_err(at)?;
     if identity != Identity::Factum(schema::SCHEMA_VERSION) {
         schema::migrate(&mut connection, path, lineage)?;
     }
@@ -169,6 +184,21 @@ pub(crate) fn is_database(path: &Path) -> bool {
         // A damaged database is still a database.
         !matches!(code, Some(ErrorCode::NotADatabase | ErrorCode::CannotOpen))
     })
+}
+
+/// The file of this name in a folder that holds nothing else, if it is a database or an empty file:
+/// the folder is then a store as a whole. A folder that also holds other things is not.
+pub(crate) fn alone_in(folder: &Path, name: &str) -> Option<PathBuf> {
+    let file = folder.join(name);
+    let is_its = |found: &OsString| {
+        let rest = found.to_str().and_then(|found| found.strip_prefix(name));
+        rest.is_some_and(|rest| OF_DATABASES.contains(&rest)) || found == MOUNTED
+    };
+    let mut entries = fs::read_dir(folder).ok()?;
+    let is_alone = entries.all(|entry| entry.is_ok_and(|entry| is_its(&entry.file_name())));
+    // An opening that was interrupted leaves an empty file.
+    let is_empty = || fs::metadata(&file).is_ok_and(|it| it.is_file() && it.len() == 0);
+    (is_alone && (is_empty() || is_database(&file))).then_some(file)
 }
 
 /// Returns whether the database has a write-ahead log with content.

@@ -16,7 +16,7 @@ use crate::{
 const FILE: &str = "events.db";
 
 /// The kind of `sqlite:./events.db`. `?mode=read` opens it for reading only, beside the processes
-/// that write.
+/// that write. `?mode=existing` opens it for writing, and makes no file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SqliteKind;
 
@@ -30,15 +30,18 @@ impl OpenStore for SqliteKind {
         url.allow_options(&["mode"])?;
         let options = SqliteOptions::new(url.file_path()?)
             .with_access(url.mode(Access::ReadWrite, &[("read", Access::ReadOnly)])?)
+            .with_if_absent(url.if_absent(context.if_absent))
             .with_clock(context.clock.clone())
             .with_ids(context.ids.clone());
         Ok(Stores::both(SqliteStore::open(options).await?))
     }
 
     fn recognise(&self, path: &Path) -> Option<StoreUrl> {
-        let inside = path.join(FILE);
-        let path = if path.is_dir() { inside.as_path() } else { path };
-        file::is_database(path).then(|| StoreUrl::of_path(self.scheme(), path))
+        let found = match path.is_dir() {
+            true => file::alone_in(path, FILE)?,
+            false => file::is_database(path).then(|| path.to_owned())?,
+        };
+        Some(StoreUrl::of_path(self.scheme(), &found))
     }
 
     fn place_in(&self, folder: &Path) -> Option<StoreUrl> {

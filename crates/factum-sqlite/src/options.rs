@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use factum_backend::CommitDelay;
+use factum_backend::{CommitDelay, IfAbsent};
 use factum_kernel::{Clock, IdSource, Limits, SystemClock, SystemIds};
 
 /// The default wait for another process's lock.
@@ -13,7 +13,7 @@ pub const READERS_MAX_DEFAULT: usize = 8;
 /// The access that a store has to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Reading and writing. The file is made if it does not exist.
+    /// Reading and writing.
     ReadWrite,
     /// Reading only, beside the processes that write. The file must exist.
     ReadOnly,
@@ -39,6 +39,8 @@ pub struct SqliteOptions {
     pub path: PathBuf,
     /// The access to the file.
     pub access: Access,
+    /// The behaviour if there is no store. Reading only never makes one.
+    pub if_absent: IfAbsent,
     /// The clock for the time of events.
     pub clock: Arc<dyn Clock>,
     /// The source of a new log's lineage.
@@ -61,6 +63,7 @@ impl SqliteOptions {
         Self {
             path: path.into(),
             access: Access::ReadWrite,
+            if_absent: IfAbsent::Make,
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             limits: Limits::default(),
@@ -74,6 +77,12 @@ impl SqliteOptions {
     /// Sets the access.
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;
+        self
+    }
+
+    /// Sets the behaviour if there is no store.
+    pub fn with_if_absent(mut self, if_absent: IfAbsent) -> Self {
+        self.if_absent = if_absent;
         self
     }
 
@@ -126,6 +135,7 @@ impl fmt::Debug for SqliteOptions {
         f.debug_struct("SqliteOptions")
             .field("path", &self.path)
             .field("access", &self.access)
+            .field("if_absent", &self.if_absent)
             .field("limits", &self.limits)
             .field("busy_timeout", &self.busy_timeout)
             .field("readers_max", &self.readers_max)

@@ -46,7 +46,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a store, and makes the file if it does not exist.
+    /// Opens a store. If there is none, makes it or fails, as the options say.
     ///
     /// # Errors
     /// The error names the file, what is wrong with it, and the remedy.
@@ -55,8 +55,8 @@ impl SqliteStore {
     }
 
     fn open_blocking(options: SqliteOptions) -> Result<Self, StoreError> {
-        let SqliteOptions { access, clock, limits, busy_timeout, readers_max, .. } = options;
-        let path = file::resolve(&options.path, access)?;
+        let path = file::resolve(&options)?;
+        let SqliteOptions { access, limits, busy_timeout, readers_max, .. } = options;
         let snapshot = |connection: &Connection| {
             pool::in_snapshot(connection, Snapshot::read).map_err(|fault| fault.in_file(connection))
         };
@@ -69,13 +69,13 @@ impl SqliteStore {
             let prechecks = Arc::default();
             return Ok(Self { readers, watch, writer: None, head, limits, prechecks });
         }
-        let lineage = Lineage::new(options.ids.uuid(clock.now()));
-        let connection = file::open_writer(&path, busy_timeout, options.file_bytes_max, lineage)?;
+        let lineage = Lineage::new(options.ids.uuid(options.clock.now()));
+        let connection = file::open_writer(&path, &options, lineage)?;
         let head = Head::new(snapshot(&connection)?.head);
         let place = Place::of(&path)?;
         let readers = Readers::new(place.clone(), busy_timeout, readers_max);
         let session = Session::new(connection, place, Wal::new(&path, busy_timeout));
-        let commit_delay = options.commit_delay;
+        let SqliteOptions { clock, commit_delay, .. } = options;
         let prechecks = Arc::<Prechecks>::default();
         let committer = Committer { session, clock, commit_delay, prechecks: prechecks.clone() };
         let writer = Writer::spawn("factum-sqlite", committer, head.clone(), limits)?;

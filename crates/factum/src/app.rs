@@ -50,7 +50,9 @@ pub(crate) struct Core {
 
 impl App {
     /// Opens the store at a URL (`memory:`, `sqlite:./events.db`) or at a path. If there is nothing
-    /// at the path, a journal is created there.
+    /// at a path that begins with `./`, `../` or `/`, a journal is created there; every other text
+    /// is refused, so that no server's address becomes a folder.
+    /// [`AppBuilder::existing`] creates nothing.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -68,10 +70,16 @@ impl App {
         let registry = Registry::new().with(MemoryKind);
         #[cfg(feature = "journal")]
         let registry = registry.with(JournalKind);
+        #[cfg(not(feature = "journal"))]
+        let registry = registry.without("journal", "journal");
         #[cfg(feature = "sqlite")]
         let registry = registry.with(SqliteKind);
+        #[cfg(not(feature = "sqlite"))]
+        let registry = registry.without("sqlite", "sqlite");
         #[cfg(feature = "postgres")]
         let registry = registry.with(PostgresKind::new()).with(PostgresKind::spelt_out());
+        #[cfg(not(feature = "postgres"))]
+        let registry = registry.without("postgres", "postgres").without("postgresql", "postgres");
         registry
     }
 

@@ -2,7 +2,7 @@
 
 use std::{any::TypeId, fmt, sync::Arc, time::Duration};
 
-use factum_backend::{OpenContext, OpenStore, Registry, Stores};
+use factum_backend::{IfAbsent, OpenContext, OpenStore, Registry, Stores};
 use factum_kernel::{
     Aggregate, Clock, Command, ErrorKind, Event, IdSource, Kernel, RetryPolicy, StoreError,
     SystemClock, SystemIds, TagKey,
@@ -51,6 +51,7 @@ pub struct AppBuilder {
     entities: EntityOptions,
     stats_every: Option<Duration>,
     registry: Registry,
+    if_absent: IfAbsent,
     catalog: Catalog,
     options_by_kind: Kinds,
     names: Names,
@@ -76,6 +77,7 @@ impl AppBuilder {
             entities: EntityOptions::new(),
             stats_every: None,
             registry: App::stores(),
+            if_absent: IfAbsent::Make,
             catalog: Catalog::default(),
             options_by_kind: Kinds::new(),
             names: Names::default(),
@@ -126,6 +128,25 @@ impl AppBuilder {
     /// the application must be opened in a tokio runtime.
     pub fn with_stats_every(mut self, every: Duration) -> Self {
         self.stats_every = Some(every);
+        self
+    }
+
+    /// Opens only a store that exists. Without a store at its place, opening fails and makes
+    /// nothing; so it does for `memory:`, which is always new. For one opening the URL's option
+    /// `mode=existing` says the same.
+    ///
+    /// ```
+    /// use factum::{App, ErrorKind};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let refused = App::builder().existing().open("./mistyped").await.unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::Invalid);
+    /// assert!(!std::path::Path::new("./mistyped").exists());
+    /// # }
+    /// ```
+    pub fn existing(mut self) -> Self {
+        self.if_absent = IfAbsent::Refuse;
         self
     }
 
@@ -235,7 +256,8 @@ impl AppBuilder {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(self, url_or_path: &str) -> Result<App, OpenError> {
-        let context = OpenContext { clock: self.clock.clone(), ids: self.ids.clone() };
+        let context = OpenContext::new(self.clock.clone(), self.ids.clone());
+        let context = context.with_if_absent(self.if_absent);
         let stores = self.registry.open(url_or_path, &context).await?;
         self.open_stores(stores).await
     }

@@ -150,7 +150,7 @@ pub mod read {
 
 /// The two store traits' requests and answers, clocks and ids, and the registry of store kinds.
 pub mod store {
-    pub use factum_backend::{OpenContext, OpenStore, Registry, StoreUrl, Stores};
+    pub use factum_backend::{IfAbsent, OpenContext, OpenStore, Registry, StoreUrl, Stores};
     pub use factum_kernel::{
         AppendBatch, AppendCondition, AppendError, Appended, Clock, Document, DocumentWrite,
         Durability, ExpectedRevision, Guarantees, IdSource, Kernel, KeyRange, Limits, Monotonic,
@@ -167,8 +167,8 @@ pub mod consumer {
         CONSUMER_NAME_BYTES_MAX, ConsumerHandle, ConsumerHealth, ConsumerName, ConsumerState,
         DeadLetter, FailurePolicy, Fence, InvalidConsumerName, Opened, PARTITIONS_MAX, Partitions,
         Release, ReleaseError, RewindError, Save, StartError, StartFrom, StopCause, StopReason,
-        StoredConsumer, Target, TargetError, TellsOutage, Then, Unknown, WaitError,
-        describe_consumer_metrics, order_release, stored_consumers,
+        StoredConsumer, StoredLag, Target, TargetError, TellsOutage, Then, Unknown, WaitError,
+        describe_consumer_metrics, order_release, stored_consumers, stored_lag,
     };
 }
 

@@ -12,6 +12,7 @@ use crate::{
         report::Reading,
         sync_policy,
     },
+    effect::Effect,
     exit::{Exit, Failure},
     interrupt::Interrupt,
     number::{self, counted},
@@ -21,9 +22,13 @@ use crate::{
 };
 
 /// Measures appends and prints the result.
-pub(crate) async fn run(args: &AppendArgs, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: &AppendArgs,
+    effect: Effect,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
-    let stores = place.open(Arc::new(SystemClock)).await?;
+    let stores = place.open(effect, Arc::new(SystemClock)).await?;
     if !args.into_existing
         && let Err(failure) = check_is_ours(&*stores.events, &place).await
     {

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::{
     args::{BenchReadArgs, LoadArgs, What},
     bench::{latency::Latencies, load::Load, report::Reading},
+    effect::Effect,
     exit::{Exit, Failure},
     interrupt::Interrupt,
     number::{self, counted},
@@ -35,11 +36,13 @@ use crate::{
 const STREAMS_MAX: usize = 1_000_000;
 
 /// Measures reads and prints the result.
-pub(crate) async fn run(args: &BenchReadArgs, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: &BenchReadArgs,
+    effect: Effect,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let place = Place::find(&args.store)?;
-    // An empty store is filled, but no store is created at a mistyped path.
-    place.check_is_there()?;
-    let stores = place.open(Arc::new(SystemClock)).await?;
+    let stores = place.open(effect, Arc::new(SystemClock)).await?;
     let notes = if args.json { Notes::None } else { out.notes() };
     let bench = Bench { store: stores.events.clone(), interrupt: Interrupt::listen(), notes };
     let measured = bench.measure(args).await;

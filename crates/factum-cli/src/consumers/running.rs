@@ -1,6 +1,7 @@
 //! The state of consumers as running applications publish it.
 
 use factum::{
+    consumer::StoredConsumer,
     event::Timestamp,
     stats::{PublishedConsumer, PublishedStats},
 };
@@ -16,6 +17,8 @@ use crate::{
 pub(crate) struct Running<'a> {
     stats: &'a PublishedStats,
     pub(super) consumer: &'a PublishedConsumer,
+    /// True if the process is known to have died since.
+    has_died: bool,
 }
 
 /// The consumers of all applications, without those of an application that has clearly ended.
@@ -24,18 +27,35 @@ pub(super) fn all(
     now: Timestamp,
 ) -> impl Iterator<Item = Running<'_>> {
     let living = published.iter().filter(move |stats| !stats.is_dead(now));
-    living.flat_map(|stats| stats.consumers.iter().map(move |consumer| Running { stats, consumer }))
+    living.flat_map(|stats| {
+        stats.consumers.iter().map(move |consumer| Running { stats, consumer, has_died: false })
+    })
 }
 
 impl Running<'_> {
+    /// Compares the process with the one that the consumer's stored state says has died.
+    pub(super) fn compare(&mut self, stored: &StoredConsumer) {
+        self.has_died = stored.has_died && stored.process == Some(self.stats.process);
+    }
+
+    /// True if the published state is not the present one any more.
+    fn is_silent(&self, now: Timestamp) -> bool {
+        self.has_died || self.stats.is_silent(now)
+    }
+
     /// True if the consumer seems to run: its stats are recent and its state is not `stopped`.
     pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
-        !self.stats.is_silent(now) && self.consumer.state != "stopped"
+        !self.is_silent(now) && self.consumer.state != "stopped"
     }
 
     /// The key for choosing one process: recent stats first, then the highest position.
     pub(super) fn order(&self, now: Timestamp) -> (bool, u64) {
-        (!self.stats.is_silent(now), self.consumer.position)
+        (!self.is_silent(now), self.consumer.position)
+    }
+
+    /// The id of its process.
+    pub(super) fn process(&self) -> u32 {
+        self.stats.process
     }
 
     pub(super) fn object(&self, now: Timestamp) -> Value {
@@ -46,7 +66,7 @@ impl Running<'_> {
         object["instance"] = json!(self.stats.instance);
         object["written_at"] = json!(self.stats.written_at.to_string());
         object["silent_ms"] = json!(self.stats.silence(now).as_millis() as u64);
-        if self.stats.is_silent(now) {
+        if self.is_silent(now) {
             // The last published state must not be taken for the present one.
             object["was"] = object["state"].take();
             object["state"] = json!("silent");
@@ -57,11 +77,14 @@ impl Running<'_> {
     pub(super) fn line(&self, now: Timestamp, paint: Paint) -> String {
         let process = self.stats.process;
         let described = describe(self.consumer, paint);
-        if !self.stats.is_silent(now) {
+        if !self.is_silent(now) {
             return format!("process {process}: {described}");
         }
-        let silent = paint.bad(format!("silent for {}", age(self.stats.silence(now))));
-        format!("process {process}: {silent}, was {described}")
+        let silent = match self.has_died {
+            true => "has died".to_owned(),
+            false => format!("silent for {}", age(self.stats.silence(now))),
+        };
+        format!("process {process}: {}, was {described}", paint.bad(silent))
     }
 }
 
@@ -73,10 +96,12 @@ pub(crate) fn describe(consumer: &PublishedConsumer, paint: Paint) -> String {
     };
     let lag = consumer.lag().map(|lag| format!(" ({})", age(lag))).unwrap_or_default();
     let behind = match consumer.lag_events() {
-        0 => "at the log's end".to_owned(),
-        events => format!("{} behind{lag}", counted(events, "event")),
+        Some(0) => ", at the log's end".to_owned(),
+        Some(events) => format!(", {} behind{lag}", counted(events, "event")),
+        // It has stopped, and does not know what came after.
+        None => String::new(),
     };
-    let mut line = format!("{state} at {}, {behind}", grouped(consumer.position));
+    let mut line = format!("{state} at {}{behind}", grouped(consumer.position));
     if consumer.events_per_s > 0 {
         line += &format!(", {} per second", counted(consumer.events_per_s, "event"));
     }

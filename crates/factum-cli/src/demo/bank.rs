@@ -19,6 +19,7 @@ use crate::{
         customer,
         plan::{Order, Wish},
     },
+    effect::Effect,
     exit::{Exit, Failure},
     place::Place,
 };
@@ -79,10 +80,10 @@ impl Tally {
 }
 
 impl Bank {
-    /// Opens the bank, and founds it if it does not exist.
-    pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
+    /// Opens the bank; founds it if it does not exist and the effect allows it.
+    pub(crate) async fn open(place: &Place, effect: Effect) -> Result<Self, Failure> {
         let clock = Arc::new(BankClock::new(SystemClock.now().saturating_sub(MONTH)));
-        let stores = place.open(clock.clone()).await?;
+        let stores = place.open(effect, clock.clone()).await?;
         Self::on(stores, clock, App::builder()).await
     }
 

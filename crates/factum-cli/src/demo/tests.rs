@@ -12,7 +12,7 @@ async fn live_on_a_rough_store(store: &str, seed: u64) {
     let args = DemoArgs { store: store.into(), accounts: 10, commands: 400, seed, json: true };
     let place = Place::find(store).unwrap();
     let clock = Arc::new(BankClock::new("2026-03-01T08:00:00Z".parse().unwrap()));
-    let Stores { events, documents } = place.open(clock.clone()).await.unwrap();
+    let Stores { events, documents } = place.open(Effect::Makes, clock.clone()).await.unwrap();
     let rates = FaultRates { fail_read: 0.05, ..FaultRates::rough() };
     let faulty = FaultyStore::new(events.clone(), seed, rates, Arc::new(SystemClock));
     let history = Arc::new(History::new());

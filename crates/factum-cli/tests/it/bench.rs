@@ -86,7 +86,12 @@ fn a_mistyped_path_is_not_filled_and_an_empty_store_is() {
     std::fs::write(other.join("main.rs"), "fn main() {}").unwrap();
     fail(&format!("bench read --store journal:{}", other.display()), 2);
     let store = sqlite_in(folder.path());
+    // An empty file is what a failed copy leaves.
     std::fs::write(folder.path().join("events.db"), []).unwrap();
+    assert!(fail(&format!("bench read --store {store}"), 2).contains("there is no store"));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        factum::App::open(&store).await.unwrap().close().await.unwrap();
+    });
     assert_eq!(json(&format!("bench read --store {store} --events 30 --json"))["events"], 30);
 }
 

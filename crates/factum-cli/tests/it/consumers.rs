@@ -12,14 +12,16 @@ use factum::{
     App, Consumer, ConsumerOptions, DocumentStore, HandleError, ProjectionFn, Projections,
     RecordedEvent,
     consumer::{ConsumerHandle, ConsumerState, FailurePolicy},
+    event::Category,
     projection::SqliteTarget,
+    read::Scope,
     store::{Clock, ExpectedRevision, KeyRange, ScanQuery, SystemClock, WriteBatch},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
 use serde_json::Value;
 
-use crate::program::{fail, json, sqlite_in, succeed};
+use crate::program::{Running, fail, json, run, sqlite_in, succeed};
 
 /// Starts a consumer that fails on Ada's deposit until `is_good` is set.
 async fn start(app: &App, is_good: &Arc<AtomicBool>) -> ConsumerHandle {
@@ -91,7 +93,7 @@ async fn is_seen_and_released(store: String) {
         (&seen["consumers"][0]["at_work"], &seen["consumers"][0]["lag"]),
         (&false.into(), &0.into())
     );
-    assert!(succeed(&format!("consumers list --store {store}")).contains("at the log's end"));
+    assert!(succeed(&format!("consumers list --store {store}")).contains("nothing to handle"));
     let told = fail(&format!("dead-letters retry --store {store} mails account-ada"), 2);
     assert!(told.contains("nothing of this stream is parked"), "{told}");
 
@@ -104,7 +106,7 @@ async fn is_seen_and_released(store: String) {
     assert_eq!((&consumer["position"], &consumer["lag"]), (&1.into(), &3.into()));
     assert!(consumer["lag_ms"].as_u64().is_some(), "since the second event: {consumer}");
     let told = succeed(&format!("consumers list --store {store}"));
-    assert!(told.contains("stored at 1, 3 behind ("), "{told}");
+    assert!(told.contains("stored at 1, 3 events behind ("), "{told}");
     let told = fail(&format!("consumers rewind --store {store} mails --to 99"), 2);
     assert!(told.contains("the log ends before this position"), "{told}");
     let told = fail(&format!("consumers rewind --store {store} males --to 1"), 2);
@@ -182,6 +184,136 @@ async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_e
     let seen = json(&format!("consumers list --store {store} --json"));
     assert_eq!(seen["consumers"].as_array().expect("a list").len(), 1, "{seen}");
     assert_eq!(seen["consumers"][0]["running"], serde_json::json!([]));
+}
+
+/// A consumer that wants none of the events once showed a lag of all that it had passed since it
+/// last stored its progress.
+#[tokio::test]
+async fn a_consumer_that_has_nothing_to_do_has_no_lag_however_far_its_checkpoint_is() {
+    let folder = tempfile::tempdir().unwrap();
+    for store in
+        [sqlite_in(folder.path()), format!("journal:{}", folder.path().join("j").display())]
+    {
+        let app = App::open(&store).await.expect("it opens");
+        bad_deposit(&app).await;
+        let handle = |_: AccountEvent, _: RecordedEvent| async { Ok(()) };
+        // Each has a reason of its own to want nothing more: its scope, and its enum.
+        let other = Scope::Category(Category::parse("order").expect("a category"));
+        let orders = Consumer::new("orders", handle);
+        let orders = orders.with_options(ConsumerOptions::new().with_scope(other));
+        let rooms = Consumer::new("rooms", |_: RoomEvent, _: RecordedEvent| async { Ok(()) });
+        let mut handles = vec![app.consumers().start(orders).await.expect("it starts")];
+        handles.push(app.consumers().start(rooms).await.expect("it starts"));
+        for handle in &handles {
+            handle.wait_for(factum::Position::new(2), Duration::from_secs(20)).await.unwrap();
+        }
+        let lags = |seen: &Value| -> Vec<Value> {
+            let all = seen["consumers"].as_array().expect("a list");
+            all.iter().map(|it| it["lag"].clone()).collect()
+        };
+        assert_eq!(lags(&seen_outside(&store).await), [0, 0], "while they run");
+        for handle in &handles {
+            handle.stop().await;
+        }
+        let mails = start(&app, &Arc::new(AtomicBool::new(true))).await;
+        mails.wait_for(factum::Position::new(2), Duration::from_secs(20)).await.unwrap();
+        mails.stop().await;
+        let deposit = AccountCommand::Deposit { cents: 14 };
+        app.command::<Account>("ada", deposit).await.expect("it is open");
+        // One that has stopped is behind by what it wants.
+        assert_eq!(lags(&seen_outside(&store).await), [1, 0, 0], "mails, orders, rooms");
+        app.close().await.expect("it closes");
+    }
+}
+
+#[derive(Debug, factum::Event)]
+enum RoomEvent {
+    Booked {},
+}
+
+/// The checkpoint is ahead of the other log, so the lag once was 0.
+#[tokio::test]
+async fn a_consumer_of_another_log_is_shown_as_diverged_and_without_a_lag() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("journal:{}", folder.path().join("data").display());
+    let app = App::open(&store).await.expect("it opens");
+    bad_deposit(&app).await;
+    let mails = start(&app, &Arc::new(AtomicBool::new(true))).await;
+    mails.wait_for(factum::Position::new(2), Duration::from_secs(20)).await.unwrap();
+    app.close().await.expect("it closes");
+    drop(app);
+    succeed(&format!("lineage renew --store {store}"));
+    let seen = json(&format!("consumers list --store {store} --json"));
+    let consumer = &seen["consumers"][0];
+    assert_eq!((&consumer["lag"], &consumer["lag_ms"]), (&Value::Null, &Value::Null), "{seen}");
+    assert!(consumer["diverged"].as_str().is_some_and(|it| it.contains("lineage")), "{seen}");
+    let listed = succeed(&format!("consumers list --store {store}"));
+    assert!(listed.contains("diverged: the log is not the one"), "{listed}");
+    // Started all the same, it stops, and says so to all that wait for it.
+    let app = App::builder().with_stats_every(Duration::from_millis(100)).open(&store).await;
+    let app = app.expect("it opens");
+    let mails = start(&app, &Arc::new(AtomicBool::new(true))).await;
+    let waited = mails.wait_for(factum::Position::new(1), Duration::from_secs(20)).await;
+    let error = waited.expect_err("it is of another log").to_string();
+    assert!(error.contains("the log is not the one"), "{error}");
+    assert_eq!(mails.health().lag_events(), None);
+    let is_told = |seen: &Value| seen["consumers"][0]["running"][0]["state"] == "stopped";
+    let mut seen = seen_outside(&store).await;
+    while !is_told(&seen) {
+        seen = seen_outside(&store).await;
+    }
+    assert_eq!(seen["consumers"][0]["running"][0]["lag"], Value::Null, "{seen}");
+    assert_eq!(seen["consumers"][0]["lag"], Value::Null, "{seen}");
+    app.close().await.expect("it closes");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_consumer_whose_process_died_is_not_shown_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    let mut demo = Running::start(&format!("demo --store {store} --commands 1000000 --json -q"));
+    let is_at_work = |seen: &Value| {
+        let all = seen["consumers"].as_array().expect("a list");
+        all.iter().find(|it| it["at_work"] == true).cloned()
+    };
+    let seen = loop {
+        let ran = run(&format!("consumers list --store {store} --json"));
+        let seen = serde_json::from_str(&ran.stdout).ok();
+        if let Some(seen) = seen.as_ref().and_then(is_at_work) {
+            break seen;
+        }
+    };
+    assert_eq!(seen["process"], demo.child.id(), "{seen}");
+    demo.child.kill().expect("it runs");
+    demo.child.wait().expect("it ends");
+    // What it would have published a moment before.
+    let process = demo.child.id();
+    let name = seen["name"].as_str().expect("a name");
+    let stats = serde_json::json!({
+        "instance": "019a8d3c-5a43-7c11-8fd1-1d2c3b4a5968", "process": process,
+        "written_at": SystemClock.now().to_string(), "every_ms": 5_000, "uptime_ms": 0,
+        "total": { "active": 0, "resident": 0, "resident_bytes": 0, "quarantined": 0,
+            "commands": 0, "rejected": 0, "failed": 0, "conflicts": 0, "stale": 0, "loads": 0,
+            "deaths": 0, "passivated": 0, "mailbox_high_water": 0 },
+        "kinds": [], "workers": [], "consumers": [{ "name": name, "state": "live", "position": 1,
+            "head": 1, "parked": 0, "handled": 1, "cautious": false }],
+    });
+    let app = App::open(&store).await.expect("it opens");
+    let key = "$factum/stats/019a8d3c-5a43-7c11-8fd1-1d2c3b4a5968";
+    let stats = stats.to_string().into_bytes();
+    let published = WriteBatch::new().put(key, ExpectedRevision::Any, stats);
+    app.kernel().documents().write(published).await.expect("it is written");
+    app.close().await.expect("it closes");
+    let after = json(&format!("consumers list --store {store} --json"));
+    let all = after["consumers"].as_array().expect("a list");
+    let same = all.iter().find(|it| it["name"] == seen["name"]).expect("it is there");
+    assert_eq!((&same["at_work"], &same["died"]), (&false.into(), &true.into()), "{after}");
+    let listed = succeed(&format!("consumers list --store {store}"));
+    assert!(listed.contains(&format!("its process {process} has died")), "{listed}");
+    assert!(!listed.contains("at work"), "{listed}");
+    assert!(listed.contains(&format!("process {process}: has died, was live at 1")), "{listed}");
+    assert_eq!(same["running"][0]["state"], "silent", "{after}");
 }
 
 /// Makes the published stats look older by `ago`, as if their application had ended without a word.

@@ -11,6 +11,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::{
     kill::{assert_sound, kill_again_and_again},
     program::{fail, json, run, succeed},
+    store::lines_that_make_nothing,
 };
 
 /// A schema and a role without rights, which one test owns and drops at its end.
@@ -94,6 +95,46 @@ fn the_bank_adds_up_and_goes_on_when_run_again() {
     assert_eq!((&first["accounts"], &second["accounts"]), (&10.into(), &20.into()));
     let read = succeed(&format!("read --store {} --system --json", place.url()));
     assert_eq!(second["events"].as_u64(), Some(read.lines().count() as u64));
+}
+
+/// `read`, `stats` and the lists once made six tables for a mistyped schema.
+#[test]
+fn a_verb_that_makes_no_store_leaves_the_catalog_of_the_server_as_it_is() {
+    let place = Place::new();
+    let name = &place.name;
+    let catalog = || {
+        place.text(&format!(
+            "SELECT (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+             WHERE nspname LIKE '{name}%')::text || ' ' || \
+             (SELECT count(*) FROM pg_namespace WHERE nspname LIKE '{name}%')::text || ' ' || \
+             (SELECT count(*) FROM pg_database WHERE datname LIKE '{name}%')::text"
+        ))
+    };
+    place.execute(&format!("CREATE SCHEMA {name}")).unwrap();
+    let before = catalog();
+    let server = place.server.rsplit_once('/').expect("the URL names a database").0;
+    let stores = [
+        (place.url(), format!("schema={name}")),
+        (format!("{}_mistyped", place.url()), format!("schema={name}_mistyped")),
+        (format!("{}&mode=write", place.url()), format!("schema={name}")),
+        (format!("{server}/{name}_mistyped"), format!("database={name}_mistyped")),
+    ];
+    for (store, named) in stores {
+        for line in lines_that_make_nothing(&store) {
+            if line.starts_with("verify") {
+                continue;
+            }
+            let said = fail(&line, 2);
+            assert!(said.contains(&named), "{line}: {said}");
+            assert!(said.contains("the URL"), "{line}: {said}");
+            assert_eq!(catalog(), before, "{line}");
+        }
+    }
+    // The same verbs read a log that is there, also as a role that may only read.
+    succeed(&format!("schema apply --store {}", place.url()));
+    for verb in ["read", "stats", "consumers list", "dead-letters list"] {
+        succeed(&format!("{verb} --store {}", place.url()));
+    }
 }
 
 #[test]

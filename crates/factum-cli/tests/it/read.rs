@@ -105,7 +105,7 @@ fn a_hashed_tag_is_found_by_the_value_that_nobody_can_read_from_it() {
     assert!(found[0]["tags"][0].as_str().unwrap().starts_with("email:#"), "{found:?}");
     let tagged = format!("--hashed-tag email:{email} --type account.sent --tag no:such");
     assert_eq!(read(&tagged), Vec::<Value>::new());
-    let said = fail("read --store memory: --hashed-tag email:", 2);
+    let said = fail(&format!("read --store {} --hashed-tag email:", bank()), 2);
     assert!(said.contains("invalid tag value"), "{said}");
 }
 

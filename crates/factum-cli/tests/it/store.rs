@@ -49,6 +49,54 @@ fn the_table_of_the_verbs_on_a_store_is_complete() {
     assert_eq!(listed, known);
 }
 
+/// The verbs of the table that make their store if it does not exist.
+const MAKERS: &[&str] = &["demo", "bench append", "schema apply"];
+
+/// The lines of all verbs that make no store, on this one.
+pub(crate) fn lines_that_make_nothing(store: &str) -> Vec<String> {
+    let verbs = ON_A_STORE.iter().filter(|(verb, _)| !MAKERS.contains(verb));
+    let lines = verbs.map(|(verb, rest)| format!("{verb} --store {store} {rest}"));
+    lines.chain([format!("demo --store {store} --commands 0")]).collect()
+}
+
+/// `read` once made a store, printed that there are no events, and ended with 0. The stores on a
+/// server are in `on_postgres.rs`.
+#[test]
+fn a_verb_that_makes_no_store_refuses_a_mistyped_name_and_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for (store, named) in [
+        (path("mistyped"), path("mistyped")),
+        (format!("journal:{}", path("mistyped")), path("mistyped")),
+        (format!("journal:{}?mode=write", path("mistyped")), path("mistyped")),
+        (format!("sqlite:{}", path("a/mistyped.db")), path("a/mistyped.db")),
+        (format!("sqlite:{}?mode=write", path("mistyped.db")), path("mistyped.db")),
+        ("mistyped".into(), "mistyped".into()),
+        ("host=127.0.0.1".into(), "postgres://user@host/database".into()),
+    ] {
+        for line in lines_that_make_nothing(&store) {
+            let said = fail(&line, 2);
+            let is_remedy =
+                ["check the path", "say ./", "by a URL", "no path and no URL", "a path"];
+            // Two verbs are for journals alone.
+            let is_other = ["verify", "lineage"].iter().any(|verb| line.starts_with(verb));
+            assert!(
+                said.contains(&named) || is_other && said.contains("journal"),
+                "{line}: {said}"
+            );
+            assert!(is_remedy.iter().any(|it| said.contains(it)), "{line}: {said}");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{line}");
+        }
+    }
+    for line in lines_that_make_nothing("memory:") {
+        let is_bank = line.starts_with("demo") || line.starts_with("bench read");
+        match is_bank {
+            true => drop(succeed(&format!("{line} -q"))),
+            false => drop(fail(&line, 2)),
+        }
+    }
+}
+
 #[test]
 fn every_verb_takes_its_store_by_the_same_option() {
     for (verb, rest) in ON_A_STORE {

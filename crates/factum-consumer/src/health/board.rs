@@ -238,6 +238,14 @@ impl Place {
                 );
             }
             ConsumerState::Stopped(StopReason::Asked) => {}
+            ConsumerState::Stopped(StopReason::Diverged(reason)) => {
+                let reason = reason.to_string();
+                tracing::error!(
+                    %consumer, partition, reason,
+                    "a consumer has diverged from the log, it handles nothing until it is rewound \
+                     or rebuilt"
+                );
+            }
             ConsumerState::Stopped(reason) => {
                 let reason = sentence(reason);
                 tracing::error!(%consumer, partition, reason, "a consumer has stopped");

@@ -34,7 +34,8 @@ const STATES: [&str; 7] =
 /// `consumer` is the consumer's name, which includes the build of a projection. `state` is one of
 /// `starting`, `catching-up`, `live`, `retrying`, `paused`, `standing-by`, `stopped`. The gauges
 /// cover the partitions that this process works on. They are set when a batch ends, an attempt
-/// fails or the state changes; a handler that hangs becomes visible after its timeout.
+/// fails or the state changes; a handler that hangs becomes visible after its timeout. The lag of a
+/// consumer that has stopped is `NaN` where it is unknown, and never 0.
 ///
 /// ```
 /// # use factum_kernel::{Kernel, TagKey};
@@ -97,8 +98,11 @@ impl Metrics {
     pub(super) fn record(&self, handled: u64, health: &ConsumerHealth) {
         self.handled.increment(handled);
         self.position.set(health.position.value() as f64);
-        self.lag_events.set(health.lag_events() as f64);
-        self.lag_seconds.set(health.lag.unwrap_or_default().as_secs_f64());
+        let events = health.lag_events();
+        self.lag_events.set(events.map_or(f64::NAN, |events| events as f64));
+        let seconds = health.lag.unwrap_or_default().as_secs_f64();
+        let is_stopped = matches!(health.state, ConsumerState::Stopped(_));
+        self.lag_seconds.set(if is_stopped { f64::NAN } else { seconds });
         self.parked.set(health.parked as f64);
         let state = word(&health.state);
         for (gauge, each) in self.states.iter().zip(STATES) {

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::OnceLock};
 
 /// The id of this host: its boot, and the namespace of its process ids. Processes with the same id
 /// see each other's process ids. `None` without `/proc`.
-pub(super) fn here() -> Option<&'static str> {
+pub(crate) fn here() -> Option<&'static str> {
     static HERE: OnceLock<Option<String>> = OnceLock::new();
     let here = HERE.get_or_init(|| {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -17,7 +17,7 @@ pub(super) fn here() -> Option<&'static str> {
 
 /// True if the process has ended for certain. `host` is the id of the host where it ran. False if
 /// another process may have its process id by now.
-pub(super) fn has_exited(host: Option<&str>, process: u32) -> bool {
+pub(crate) fn has_exited(host: Option<&str>, process: u32) -> bool {
     let is_here = host.is_some() && host == here();
     is_here && !Path::new(&format!("/proc/{process}")).exists()
 }

@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use factum_consumer::{
     Consumer, ConsumerName, ConsumerOptions, Fence, Opened, Save, Target, TargetError,
-    part::{Failure, Launch, Work},
+    part::{EventNames, Failure, Launch, Work},
 };
 use factum_kernel::{
     Category, EventStore, Page, ReadQuery, RecordedEvent, Scope, StoreError, sentence,
@@ -50,6 +50,10 @@ impl Work for Counting {
 
     fn wants(&self, _: &RecordedEvent) -> bool {
         true
+    }
+
+    fn names(&self) -> EventNames {
+        EventNames::default()
     }
 
     async fn handle(&self, _: &RecordedEvent, (): &mut ()) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use factum_kernel::{
 use crate::fresh::{append_one, check_log, files, grow, new_id, open, stream};
 
 fn context() -> OpenContext {
-    OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }
+    OpenContext::new(Arc::new(SystemClock), Arc::new(SystemIds))
 }
 
 #[tokio::test]

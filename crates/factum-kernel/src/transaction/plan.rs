@@ -53,8 +53,9 @@ impl<A: Aggregate> Held for Loaded<A> {
 
 /// A decision model of a transaction, into which the plan's events that match it are folded.
 pub(super) trait HeldModel: Send + Sync {
-    /// Folds an event that another step decided, if the model's query matches it.
-    fn take(&mut self, event: &NewEvent) -> Result<(), DecodeError>;
+    /// Folds an event that another step decided for the stream with this key, if the model's query
+    /// matches it.
+    fn take(&mut self, event: &NewEvent, key: &str) -> Result<(), DecodeError>;
 
     fn as_any(&self) -> &dyn Any;
 
@@ -76,12 +77,12 @@ impl<M: DecisionModel> Read<M> {
 }
 
 impl<M: DecisionModel> HeldModel for Read<M> {
-    fn take(&mut self, event: &NewEvent) -> Result<(), DecodeError> {
+    fn take(&mut self, event: &NewEvent, key: &str) -> Result<(), DecodeError> {
         if !self.is_read(event) {
             return Ok(());
         }
         let model = &mut self.model;
-        M::Event::decode(EncodedEvent::of_new(event), &mut |event| model.evolve(&event))
+        M::Event::decode(EncodedEvent::of_new(event), &mut |event| model.evolve(&event, key))
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -229,6 +230,40 @@ impl<'a> Plan<'a> {
         Ok((index, loaded))
     }
 
+    /// Adds a model's expectation of a stream, as it is before the transaction.
+    pub(super) fn rule(
+        &mut self,
+        stream: StreamId,
+        expected: ExpectedVersion,
+    ) -> Result<(), TransactionError> {
+        let Some(index) = self.index.get(&stream) else {
+            let index = self.proposal.rule(stream.clone(), expected);
+            self.states.push(None);
+            self.index.insert(stream, index);
+            return Ok(());
+        };
+        let before = self.proposal.expected_of(*index);
+        let actual = match before {
+            _ if expected == ExpectedVersion::Any || expected == before => return Ok(()),
+            // The stream keeps the version at which an earlier step has read it.
+            ExpectedVersion::NoStream => StreamVersion::ZERO,
+            ExpectedVersion::Exact(version) => version,
+            ExpectedVersion::Any | ExpectedVersion::StreamExists => {
+                let message = format!(
+                    "an earlier step of the transaction writes the stream and does not expect the \
+                     same of it: stream={stream} expected={expected} before={before}"
+                );
+                return Err(StoreError::invalid(message).into());
+            }
+        };
+        let holds = match expected {
+            ExpectedVersion::StreamExists => actual > StreamVersion::ZERO,
+            expected => expected == actual.into() || expected == ExpectedVersion::Exact(actual),
+        };
+        let conflict = VersionConflict { stream, expected, actual };
+        if holds { Ok(()) } else { Err(TransactionError::Conflict(conflict)) }
+    }
+
     /// Adds an event that a model writes to a stream.
     pub(super) fn write(
         &mut self,
@@ -256,9 +291,10 @@ impl<'a> Plan<'a> {
         index: usize,
         events: Vec<NewEvent>,
     ) -> Result<(), TransactionError> {
+        let key = self.proposal.stream_of(index).key();
         for event in &events {
             for model in &mut self.models {
-                model.take(event).map_err(LoadError::from)?;
+                model.take(event, key).map_err(LoadError::from)?;
             }
         }
         self.proposal.add(index, events);

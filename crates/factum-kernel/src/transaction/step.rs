@@ -12,7 +12,7 @@ use crate::{
     aggregate::Aggregate,
     execution::TransactionError,
     load::LoadError,
-    model::{DecisionModel, ModelWrite, read_model},
+    model::{DecisionModel, ModelExpectation, ModelWrite, read_model},
     query::AppendCondition,
     read::ReadQuery,
     repository::Repository,
@@ -144,8 +144,8 @@ impl<M: DecisionModel> Step for Over<M> {
         let (model, after) = read?;
         plan.rests_on(after);
         let mut read = Read { model, query: query.clone() };
-        for event in plan.proposal.events() {
-            read.take(event).map_err(LoadError::from)?;
+        for (stream, event) in plan.proposal.placed() {
+            read.take(event, stream.key()).map_err(LoadError::from)?;
         }
         let condition = AppendCondition { fail_if_events_match: query, after };
         plan.proposal.unless_overtaken(condition);
@@ -160,6 +160,10 @@ impl<M: DecisionModel> Step for Over<M> {
         let decision = read.model.decide(&self.0, &cx);
         let decision =
             decision.map_err(|no| TransactionError::Rejected(StepRejected::new(number, no)))?;
+        for ModelExpectation { category, key, expected } in decision.expectations() {
+            let stream = StreamId::new(category, key).map_err(LoadError::from)?;
+            plan.rule(stream, *expected)?;
+        }
         for ModelWrite { category, key, event } in decision.into_writes() {
             let stream = StreamId::new(&category, &key).map_err(LoadError::from)?;
             let (new, as_read) = encoder.event(&event)?;
@@ -167,7 +171,7 @@ impl<M: DecisionModel> Step for Over<M> {
             // The event is folded before anything is stored, because an event on which `evolve`
             // panics must not be stored.
             if read.is_read(&new) {
-                read.model.evolve(&as_read);
+                read.model.evolve(&as_read, stream.key());
             }
             plan.write(stream, new)?;
         }

@@ -5,6 +5,7 @@
 mod bench;
 mod meddled;
 
+mod booking;
 mod changing;
 mod decoding;
 mod draft;

@@ -48,7 +48,7 @@ impl DecisionModel for Enrolment {
         Matching::tag("student", &command.student).or(Matching::tag("course", &command.course))
     }
 
-    fn evolve(&mut self, event: &EnrolmentEvent) {
+    fn evolve(&mut self, event: &EnrolmentEvent, _: &str) {
         let EnrolmentEvent::Enrolled { student, course } = event;
         self.pairs.push((student.clone(), course.clone()));
     }

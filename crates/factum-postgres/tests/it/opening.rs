@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use factum_backend::IfAbsent;
 use factum_kernel::{
     DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Lineage, ReadQuery, StoreError,
     StoreErrorKind, StreamChange, StreamVersion, Uuid, WriteBatch,
@@ -66,6 +67,31 @@ async fn a_server_or_database_that_is_not_there_is_named() {
     assert!(error.to_string().starts_with("there is no such database"), "{error}");
     let error = refusal(schema.options().with_access(Access::ReadOnly)).await;
     assert!(error.to_string().starts_with("there is no log"), "{error}");
+}
+
+#[tokio::test]
+async fn existing_opens_a_log_that_exists_and_makes_nothing() {
+    let schema = Schema::new();
+    let raw = schema.raw().await;
+    let is_made = async || {
+        let query = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+        raw.query_one(query, &[&schema.name]).await.unwrap().get::<_, bool>(0)
+    };
+    let by_url = format!("{}?schema={}&mode=existing", schema.url, schema.name);
+    let by_url = || PostgresOptions::parse(&by_url).unwrap();
+    let options = || schema.options().with_if_absent(IfAbsent::Refuse);
+    for options in [options(), by_url()] {
+        let error = refusal(options).await;
+        assert_eq!(error.kind(), StoreErrorKind::Invalid);
+        assert!(error.to_string().starts_with("there is no log in the schema"), "{error}");
+        assert!(!is_made().await, "{error}");
+    }
+    PostgresStore::open(schema.options()).await.unwrap().close().await.unwrap();
+    for options in [options(), by_url()] {
+        let store = PostgresStore::open(options).await.unwrap();
+        store.append(one("ada")).await.unwrap();
+        store.close().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -166,7 +192,7 @@ async fn a_url_opens_one_of_several_logs_of_a_database() {
     let one_log = Schema::new();
     let other = Schema::new();
     let registry = Registry::new().with(PostgresKind::new()).with(PostgresKind::spelt_out());
-    let context = OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) };
+    let context = OpenContext::new(Arc::new(SystemClock), Arc::new(SystemIds));
     let url = |schema: &Schema| format!("{}?schema={}", url("FACTUM_POSTGRES_URL"), schema.name);
     let first = registry.open(&url(&one_log), &context).await.unwrap();
     let second = url(&other).replace("postgres://", "postgresql://");

@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData};
 
 use factum_consumer::{
     HandleError, Target, Unknown,
-    part::{Failure, Names, Work, decode},
+    part::{EventNames, Failure, Names, Work, decode},
 };
 use factum_kernel::{Event, RecordedEvent};
 
@@ -79,6 +79,10 @@ where
 
     fn wants(&self, event: &RecordedEvent) -> bool {
         self.names.wants(event.name())
+    }
+
+    fn names(&self) -> EventNames {
+        self.names.to_stored()
     }
 
     async fn handle(&self, recorded: &RecordedEvent, tx: &mut T::Tx) -> Result<(), Failure> {

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use factum_consumer::{
     ConsumerHealth, ConsumerName, ConsumerState, Target, TargetError,
-    part::{StoredPart, Work, caught, said_position, set_frozen},
+    part::{StoredPart, Work, caught, diverged, said_position, set_frozen},
 };
-use factum_kernel::{Kernel, Position, ReadQuery, Revision};
+use factum_kernel::{Diverged, Kernel, Position, ReadQuery, Revision};
 
 use super::{RunningBuild, Targets, keeper::Keeper};
 
@@ -38,7 +38,7 @@ pub(super) async fn caught_up<T>(building: Option<RunningBuild<T>>, kernel: &Ker
     }
     let is_near = |it: &ConsumerHealth| {
         let reads = matches!(it.state, ConsumerState::CatchingUp | ConsumerState::Live);
-        reads && it.parked == 0 && it.lag_events() <= NEAR_POSITIONS
+        reads && it.parked == 0 && it.lag_events().is_some_and(|events| events <= NEAR_POSITIONS)
     };
     while health.wait_for(is_near).await.is_ok() {
         // The head in the health is only a hint.
@@ -230,6 +230,25 @@ pub(crate) async fn stored_position<T: Target>(
     }
     let said = said_position(&**kernel.documents(), name, partitions).await?;
     Ok(position.max(said).unwrap_or_default())
+}
+
+/// The difference between the log and the stored progress of a build, if the log is another one.
+/// Its stored position then means nothing in this log.
+pub(crate) async fn stored_divergence<T: Target>(
+    kernel: &Kernel,
+    targets: &Targets<T>,
+    name: &ConsumerName,
+    partitions: usize,
+) -> Result<Option<Diverged>, TargetError> {
+    for at in 0..partitions {
+        let part = StoredPart::look(&targets(name), &name.part(at, partitions)).await?;
+        if let Some(checkpoint) = part.checkpoint
+            && let Some(diverged) = diverged(&**kernel.events(), checkpoint).await?
+        {
+            return Ok(Some(diverged));
+        }
+    }
+    Ok(None)
 }
 
 /// The position after which a build began; `None` if it has not begun or did not store it.

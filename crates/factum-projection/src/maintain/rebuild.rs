@@ -65,7 +65,7 @@ impl<T: Target> Rebuild<T> {
             let seconds = running.consumer.clock().monotonic().saturating_since(*at).as_secs_f64();
             (passed > 0 && seconds > 0.0).then(|| passed as f64 / seconds)
         });
-        let left = health.lag_events() as f64;
+        let left = health.lag_events().unwrap_or_default() as f64;
         let remaining = rate.and_then(|rate| Duration::try_from_secs_f64(left / rate).ok());
         let position = health.position;
         let head = health.head;

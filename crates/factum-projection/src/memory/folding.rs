@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use factum_consumer::{
-    ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, StartError, StartFrom,
-    StopCause, StopReason, TargetError, Then,
+    ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers, Partitions,
+    StartError, StartFrom, StopCause, StopReason, TargetError, Then,
     part::{
         Chunk, EventLoop, Names, ORDERS_EVERY, Orders, Pace, PageMax, Patience, Place, Reading,
-        Source, StoredLetter,
+        Source, StoredLetter, Wanted,
         progress::{Mark, Progress},
     },
 };
@@ -84,7 +84,7 @@ where
     E: Event,
     F: Fn(&mut M, E, &RecordedEvent) + Send + Sync + 'static,
 {
-    pub(super) fn start(
+    pub(super) async fn start(
         consumers: &Consumers,
         fold: Fold<M, E, F>,
         name: &ConsumerName,
@@ -94,9 +94,16 @@ where
         let reading = consumers.reading();
         let clock = reading.kernel.clock().clone();
         let versioned = name.versioned(version);
+        let names = Names::new(options.unknown);
+        let whole = options.clone().with_partitions(Partitions::one());
+        let wanted = Wanted::new(names.to_stored(), &whole, 0);
+        let snapshots = Snapshots::new(reading.kernel.clone(), versioned.clone(), wanted);
+        if options.from == StartFrom::Now {
+            snapshots.begin_now::<M>(name).await?;
+        }
         consumers.launch_alone(&versioned, options.failure, |orders, health| Self {
             name: versioned.clone(),
-            fold: Arc::new(FoldWork { apply, names: Names::new(options.unknown) }),
+            fold: Arc::new(FoldWork { apply, names }),
             options,
             orders,
             health: health.clone(),
@@ -106,7 +113,7 @@ where
             faults: BTreeMap::new(),
             redo: None,
             looked_at: None,
-            snapshots: Snapshots::new(reading.kernel.clone(), versioned.clone()),
+            snapshots,
             reading,
             snapshot_events,
             version: (name.clone(), version),

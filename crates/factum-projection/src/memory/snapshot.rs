@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use factum_consumer::{
     ConsumerName, StartFrom, TargetError,
     part::{
-        SnapshotHeader, StoredLetter, header_key,
+        SnapshotHeader, StoredLetter, Wanted, header_key,
         progress::{self, Mark, Progress},
         version_of, written,
     },
@@ -33,6 +33,8 @@ const SNAPSHOT_TIME: Duration = Duration::from_secs(3_600);
 pub(super) struct Snapshots {
     kernel: Kernel,
     model: ConsumerName,
+    /// The events that the model wants, for other processes.
+    wanted: Wanted,
 }
 
 /// The content of a snapshot.
@@ -43,8 +45,8 @@ pub(super) struct Restored<M> {
 }
 
 impl Snapshots {
-    pub(super) fn new(kernel: Kernel, model: ConsumerName) -> Self {
-        Self { kernel, model }
+    pub(super) fn new(kernel: Kernel, model: ConsumerName, wanted: Wanted) -> Self {
+        Self { kernel, model, wanted }
     }
 
     fn documents(&self) -> &Arc<dyn DocumentStore> {
@@ -62,8 +64,9 @@ impl Snapshots {
     }
 
     pub(super) async fn put_mark(&self, mark: Mark) -> Result<(), TargetError> {
+        let mark = progress::encode_mark(mark, &self.wanted);
         let any = ExpectedRevision::Any;
-        self.write(WriteBatch::new().put(mark_key(&self.model), any, progress::encode(&mark))).await
+        self.write(WriteBatch::new().put(mark_key(&self.model), any, mark)).await
     }
 
     /// Reads the last snapshot. If its model can't be read or is of another type, only its progress

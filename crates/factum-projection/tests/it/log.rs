@@ -13,10 +13,10 @@ use factum_projection::Projections;
 
 /// The logged lines.
 #[derive(Debug, Clone, Default)]
-struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl Lines {
-    fn has(&self, level: Level, parts: &[&str]) -> bool {
+    pub(crate) fn has(&self, level: Level, parts: &[&str]) -> bool {
         let lines = self.0.lock().unwrap();
         let is_it = |line: &str| parts.iter().all(|part| line.contains(part));
         lines.iter().any(|(at, line)| *at == level && is_it(line))

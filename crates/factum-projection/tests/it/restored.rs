@@ -16,11 +16,16 @@ use factum_kernel::{
     StreamChange, StreamId, StreamInfo, Timestamp,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
-use factum_projection::Projections;
+use factum_projection::{Documents, Freshness, ProjectionFn, Projections, ReadModel, Stale};
 use factum_testing::{SeededIds, bank::AccountEvent};
 use tokio::sync::watch;
+use tracing::Level;
+use tracing_subscriber::{Registry, prelude::*};
 
-use crate::bench::{Fails, LONG, counts_in_memory, options};
+use crate::{
+    bench::{Fails, LONG, counts_in_memory, options},
+    log::Lines,
+};
 
 /// A server whose log can be replaced by another one.
 struct Server {
@@ -158,7 +163,13 @@ async fn a_consumer_at_the_end_of_a_log_that_was_restored_shorter_stops_and_can_
     assert!(matches!(told, WaitError::Stopped { reason: StopReason::Diverged(_), .. }), "{told}");
     assert_eq!(bank.seen(), "abcd");
     // After a restart it reports the same again, before it shows any position.
-    has_diverged(&bank.start().await).await;
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(Registry::default().with(lines.clone()));
+    let again = bank.start().await;
+    has_diverged(&again).await;
+    assert!(lines.has(Level::ERROR, &["consumer=seen", "has diverged from the log", "rewound"]));
+    // Its positions are of another log, so there is no lag, and above all none of 0.
+    assert_eq!((again.health().lag_events(), again.health().lag), (None, None));
 
     let beyond = bank.consumers.rewind(consumer.name(), Position::new(9)).await;
     assert!(matches!(beyond, Err(RewindError::Beyond { .. })), "{beyond:?}");
@@ -183,6 +194,25 @@ async fn a_consumer_notices_a_longer_log_in_place_of_its_own() {
     bank.consumers.rewind(consumer.name(), Position::new(2)).await.unwrap();
     bank.start().await.wait_for(Position::new(5), LONG).await.unwrap();
     assert_eq!(bank.seen(), "abcdxyz");
+}
+
+/// The stored position of the other log once was taken for one of this log.
+#[tokio::test]
+async fn documents_that_another_process_maintained_of_another_log_are_not_fresh() {
+    let bank = Bank::with("abcd").await;
+    let kernel = bank.consumers.kernel().clone();
+    let nothing = ProjectionFn::<AccountEvent, Documents, _>::new("seen", 1, |_, _, _| Ok(()));
+    let of = kernel.clone();
+    let target = move |_: &_| Documents::new(&of);
+    let seen = bank.consumers.maintain_fn(nothing, target, options()).await.unwrap();
+    seen.wait_for(Position::new(4), LONG).await.unwrap();
+    bank.consumers.close().await;
+    let model = ReadModel::<()>::new(&kernel, "seen").unwrap();
+    let fresh = model.wait_for(Position::new(4), LONG, Stale::Fail).await.unwrap();
+    assert_eq!(fresh, Freshness::Fresh);
+    bank.server.restore("abx").await;
+    let told = model.wait_for(Position::new(3), LONG, Stale::Fail).await.unwrap_err();
+    assert!(matches!(told, WaitError::Stopped { reason: StopReason::Diverged(_), .. }), "{told}");
 }
 
 #[tokio::test]

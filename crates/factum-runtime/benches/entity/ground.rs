@@ -32,7 +32,7 @@ impl Ground {
                 (StoreUrl::of_path("journal", &folder.path().join("log")), Some(folder))
             }
         };
-        let context = OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) };
+        let context = OpenContext::new(Arc::new(SystemClock), Arc::new(SystemIds));
         let stores = registry.open_url(&url, &context).await?;
         let kernel = Kernel::new(stores.events, stores.documents);
         let kernel = kernel.with_tag_key(TagKey::new([1; 32]));

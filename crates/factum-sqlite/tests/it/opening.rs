@@ -11,7 +11,7 @@ use factum_sqlite::{Access, SqliteKind, SqliteOptions, SqliteStore};
 use crate::fresh::{Fresh, one, positions, raw, reopen};
 
 fn context() -> OpenContext {
-    OpenContext { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds) }
+    OpenContext::new(Arc::new(SystemClock), Arc::new(SystemIds))
 }
 
 async fn refusal(options: SqliteOptions) -> (StoreErrorKind, String) {

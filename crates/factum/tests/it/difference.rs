@@ -49,7 +49,7 @@ pub(crate) type Place = (Box<dyn OpenStore>, String);
 
 async fn open((kind, url): &Place, clock: &VirtualClock) -> Stores {
     let ids = Arc::new(SeededIds::new(1));
-    let context = OpenContext { clock: Arc::new(SteppedClock(clock.clone())), ids };
+    let context = OpenContext::new(Arc::new(SteppedClock(clock.clone())), ids);
     kind.open(&StoreUrl::parse(url).unwrap(), &context).await.unwrap()
 }
 

@@ -14,6 +14,7 @@ mod named;
 mod on_postgres;
 mod order;
 mod outage;
+mod place;
 mod racing;
 mod readme;
 

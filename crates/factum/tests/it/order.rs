@@ -40,7 +40,7 @@ impl DecisionModel for Lines {
         Matching::events::<LineEvent>()
     }
 
-    fn evolve(&mut self, event: &LineEvent) {
+    fn evolve(&mut self, event: &LineEvent, _: &str) {
         let LineEvent::Written { line } = event;
         self.0.push(*line);
     }

@@ -126,7 +126,7 @@ impl DecisionModel for Room {
         Matching::events::<SeatEvent>()
     }
 
-    fn evolve(&mut self, SeatEvent::Joined: &SeatEvent) {
+    fn evolve(&mut self, SeatEvent::Joined: &SeatEvent, _: &str) {
         self.0 += 1;
     }
 

@@ -28,7 +28,7 @@ impl DecisionModel for Tally {
         Matching::events::<TallyEvent>()
     }
 
-    fn evolve(&mut self, TallyEvent::Counted: &TallyEvent) {
+    fn evolve(&mut self, TallyEvent::Counted: &TallyEvent, _: &str) {
         self.0 += 1;
     }
 

@@ -222,7 +222,7 @@ impl DecisionModel for Interest {
         Matching::events::<AccountEvent>()
     }
 
-    fn evolve(&mut self, event: &AccountEvent) {
+    fn evolve(&mut self, event: &AccountEvent, _: &str) {
         if let AccountEvent::Deposited { cents } = event {
             self.0 += cents;
         }
@@ -300,7 +300,7 @@ impl DecisionModel for Blind {
         Matching::tag("tally", "of another kind")
     }
 
-    fn evolve(&mut self, _: &TallyEvent) {}
+    fn evolve(&mut self, _: &TallyEvent, _: &str) {}
 
     fn decide(&self, (): &(), _: &Context<'_>) -> Result<ModelDecision<TallyEvent>, Enough> {
         Ok(ModelDecision::event("tally", "all", TallyEvent::Counted))

@@ -97,7 +97,7 @@ impl DecisionModel for Found {
         command.guard.clone()
     }
 
-    fn evolve(&mut self, event: &ClaimEvent) {
+    fn evolve(&mut self, event: &ClaimEvent, _: &str) {
         assert!(!matches!(event, ClaimEvent::Poisoned { .. }), "poisoned");
         self.0 = true;
     }

@@ -67,7 +67,7 @@ impl DecisionModel for NotesRead {
         Matching::hashed_tag("owner", OWNER)
     }
 
-    fn evolve(&mut self, _: &NoteEvent) {
+    fn evolve(&mut self, _: &NoteEvent, _: &str) {
         self.0 += 1;
     }
 

@@ -80,7 +80,8 @@ impl PublishedConsumer {
             name: consumer.name.to_string(),
             state: state.to_owned(),
             position: health.position.value(),
-            head: health.head.value(),
+            // Without a lag, the positions can't be compared.
+            head: health.lag_events().map_or(health.position, |_| health.head).value(),
             lag_ms: health.lag.map(millis),
             parked: health.parked as u64,
             handled: health.handled,
@@ -95,9 +96,11 @@ impl PublishedConsumer {
         }
     }
 
-    /// The number of positions that the consumer was behind the head.
-    pub fn lag_events(&self) -> u64 {
-        self.head.saturating_sub(self.position)
+    /// The number of positions that the consumer was behind the head. `None` if it is unknown,
+    /// because the consumer had stopped: see [`ConsumerHealth::lag_events`].
+    pub fn lag_events(&self) -> Option<u64> {
+        let behind = self.head.saturating_sub(self.position);
+        (self.state != "stopped" || behind > 0).then_some(behind)
     }
 
     /// The time since the event at the consumer's position was recorded, if it was behind and

@@ -178,7 +178,7 @@ async fn handling() -> Done {
     let last = open(&app, &[("ada", 500)]).await?;
     welcome.wait_for(last, WAIT).await?;
     let health = welcome.health();
-    println!("{:?}, at {}, {} behind", health.state, health.position, health.lag_events());
+    println!("{:?}, at {}, {:?} behind", health.state, health.position, health.lag_events());
     for consumer in app.consumers().list() {
         println!("{}: {:?}", consumer.name(), consumer.health().state);
     }
