@@ -22,7 +22,7 @@ pub use crate::{
     handle::Order,
     health::Place,
     pace::{DEATHS_MAX, Pace},
-    snapshot::{SnapshotHeader, header_key},
+    snapshot::{NO_PIECES, SnapshotHeader, header_key},
     source::{Chunk, Reading, Source, is_in_scope, next_parked},
     stored::left_orders,
     worker::{ERROR_BYTES_MAX, Ending, ORDERS_EVERY, PANICS_MAX, Patience, next_order, within},
