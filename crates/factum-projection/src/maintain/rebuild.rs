@@ -139,7 +139,7 @@ impl<T: Target> Rebuild<T> {
     }
 }
 
-/// The reason why a build does not take over unless someone acts.
+/// The reason why a build waits for the operator.
 enum Hindrance {
     Stopped(StopReason),
     Parked(Box<DeadLetter>),

@@ -40,7 +40,7 @@ const SNAPSHOT_TIME: Duration = Duration::from_secs(3_600);
 pub(super) struct Snapshots {
     kernel: Kernel,
     model: ConsumerName,
-    /// Whether the model reads back, once it was tried: at the first snapshot of a start.
+    /// False if the model does not read back. Set at the first snapshot of a start.
     reads_back: OnceLock<bool>,
 }
 
@@ -75,8 +75,8 @@ impl Snapshots {
         self.write(WriteBatch::new().put(mark_key(&self.model), any, progress::encode(&mark))).await
     }
 
-    /// Reads the last snapshot. If its model can't be read, or is of another type or of one that has
-    /// gained or lost a field since, only its progress is returned.
+    /// Reads the last snapshot. If its model can't be read, or is of another type or of one that
+    /// has gained or lost a field since, only its progress is returned.
     pub(super) async fn restore<M: Serialize + DeserializeOwned>(
         &self,
     ) -> Result<Option<Restored<M>>, TargetError> {
@@ -116,8 +116,8 @@ impl Snapshots {
         Ok((pieces == header.pieces).then_some(bytes))
     }
 
-    /// Writes a snapshot: its pieces, then the header that names them. Of a model that does not read
-    /// back, only the header is written.
+    /// Writes a snapshot: its pieces, then the header that names them. Of a model that does not
+    /// read back, only the header is written.
     pub(super) async fn store<M: Serialize + DeserializeOwned>(
         &self,
         model: &M,
@@ -154,9 +154,9 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Encodes a model and returns its digest; `None` if the model does not read back. That is found
-    /// at the first snapshot, and logged. A later model that does not read back is ignored by its
-    /// digest when it is restored.
+    /// Encodes a model and returns its digest; `None` if the model does not read back. That is
+    /// found at the first snapshot, and logged. A later model that does not read back is ignored
+    /// by its digest when it is restored.
     fn encode<M: Serialize + DeserializeOwned>(
         &self,
         model: &M,
