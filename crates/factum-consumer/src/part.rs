@@ -23,7 +23,7 @@ pub use crate::{
     health::Place,
     orders::{Order, Orders},
     pace::Pace,
-    snapshot::{SnapshotHeader, header_key},
+    snapshot::{NO_PIECES, SnapshotHeader, header_key},
     source::{Chunk, PageMax, Reading, Source, next_parked},
     stored::left_orders,
     supervision::EventLoop,

@@ -15,6 +15,9 @@ use crate::{
     target::{TargetError, unreadable},
 };
 
+/// The number of pieces in a header without a model: no snapshot has this many.
+pub const NO_PIECES: usize = usize::MAX;
+
 /// The header of a snapshot.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SnapshotHeader {
@@ -30,6 +33,10 @@ pub struct SnapshotHeader {
     /// in headers of older versions, which match no type.
     #[serde(default)]
     pub model_type: Cow<'static, str>,
+    /// The digest of the model. A model of a type that has gained or lost a field since has another
+    /// one. 0 in headers of older versions.
+    #[serde(default)]
+    pub digest: u64,
 }
 
 /// The key of the header of a consumer's snapshot.
@@ -47,8 +54,7 @@ pub(crate) async fn empty_snapshot(
     let Some(found) = documents.get(&key).await? else { return Ok(false) };
     let before: SnapshotHeader = progress::decode(&found.value).map_err(unreadable)?;
     let progress = Progress { checkpoint: None, ..before.progress };
-    // No snapshot has this many pieces.
-    let header = SnapshotHeader { progress, letters: Vec::new(), pieces: usize::MAX, ..before };
+    let header = SnapshotHeader { progress, letters: Vec::new(), pieces: NO_PIECES, ..before };
     let expected = ExpectedRevision::Exact(found.revision);
     let batch = WriteBatch::new().put(key, expected, progress::encode(&header));
     written(documents.write(batch).await).map(|_| true)

@@ -39,6 +39,7 @@ mod kernel;
 mod load;
 mod model;
 mod proposal;
+mod read_back;
 mod read_log;
 mod repository;
 mod retry;
@@ -101,7 +102,7 @@ pub use version::{ExpectedVersion, StreamVersion};
 /// The type of correlation and causation ids.
 pub use uuid::Uuid;
 
-/// The paths that the macros' output uses. Not a public interface.
+/// The paths that the macros' output and other crates of Factum use. Not a public interface.
 #[doc(hidden)]
 pub mod __private {
     pub use bytes;
@@ -110,6 +111,7 @@ pub mod __private {
     pub use crate::{
         codec::{Cbor, Codec, CodecError, Fields, read_fields},
         event::{Content, EventName},
+        read_back::{ReadBackError, digest_of, encode_read_back},
         schema::{DecodeError, DecodeReason, EncodedEvent, EventType, upcast_event},
         stream::may_be_category,
         tag::{InvalidTag, TagWriter},

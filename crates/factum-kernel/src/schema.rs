@@ -13,12 +13,13 @@ use serde::{Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{
     codec::{Cbor, Codec, CodecError, Json, Value},
-    digest::{digest, digests_by_name},
+    digest::digest,
     event::{Content, EventName, NewEvent},
     id::EventId,
     kind::ErrorKind,
     metadata::Metadata,
     position::Position,
+    read_back::changed_field,
     recorded::RecordedEvent,
     tag::{InvalidTag, TagKey, TagWriter},
 };
@@ -266,10 +267,7 @@ fn check_same<E: Event>(written: &E, read: &E, name: &EventName) -> Result<(), E
     if digest(&FieldsOf(written)).ok() == digest(&FieldsOf(read)).ok() {
         return Ok(());
     }
-    let written = digests_by_name(&FieldsOf(written));
-    let read = digests_by_name(&FieldsOf(read));
-    let differing = written.iter().zip(&read).find(|(written, read)| written != read);
-    let field = differing.map_or("", |(written, _)| written.0);
+    let field = changed_field(&FieldsOf(written), &FieldsOf(read));
     Err(EncodeError::Changed { name: name.clone(), field })
 }
 

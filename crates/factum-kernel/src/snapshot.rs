@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -24,6 +24,7 @@ use crate::{
     error::{StoreError, WriteError},
     id::EventId,
     position::{Lineage, Position},
+    read_back::{ReadBackError, digest_of, encode_read_back},
     recorded::EventHeader,
     stream::StreamId,
     time::Timestamp,
@@ -40,6 +41,7 @@ pub struct SnapshotStats {
     used: AtomicU64,
     ignored: AtomicU64,
     failed: AtomicU64,
+    unreadable: OnceLock<String>,
 }
 
 impl SnapshotStats {
@@ -53,8 +55,8 @@ impl SnapshotStats {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The number of snapshots that were ignored: they don't decode, have another type or shape, or
-    /// don't fit the log.
+    /// The number of snapshots that were ignored: they don't decode, have another type or shape,
+    /// such as a field less, or don't fit the log.
     pub fn ignored(&self) -> u64 {
         self.ignored.load(Ordering::Relaxed)
     }
@@ -63,6 +65,19 @@ impl SnapshotStats {
     /// failed.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The reason why no more snapshots are taken: a state does not read back as it was, so every
+    /// snapshot of its type may be of no use. It names the field, and is logged once.
+    pub fn unreadable(&self) -> Option<&str> {
+        self.unreadable.get().map(String::as_str)
+    }
+
+    fn report_unreadable(&self, stream: &StreamId, error: &ReadBackError) {
+        let text = format!("{error}: stream={stream}");
+        if self.unreadable.set(text).is_ok() {
+            tracing::error!(%stream, %error, "a state does not read back, so no more snapshots");
+        }
     }
 
     pub(crate) fn count_used(&self) {
@@ -94,6 +109,10 @@ pub(crate) struct SnapshotHeader {
     pub(crate) recorded_at: Timestamp,
     pub(crate) taken_at: Timestamp,
     is_compressed: bool,
+    /// The digest of the state. A state of a type that has gained or lost a field since has another
+    /// one. Snapshots of older versions have none and are ignored.
+    #[serde(default)]
+    digest: u64,
 }
 
 impl SnapshotHeader {
@@ -109,25 +128,29 @@ impl SnapshotHeader {
             recorded_at: last.recorded_at,
             taken_at,
             is_compressed: false,
+            digest: 0,
         }
     }
 }
 
-/// The snapshots of one kind of aggregate. Only this type has the serde bounds: two function
-/// pointers keep them out of every type above it.
+/// The snapshots of one kind of aggregate. Only this type has the serde bounds: function pointers
+/// keep them out of every type above it.
 pub(crate) struct Snapshots<A> {
     policy: SnapshotPolicy,
     documents: Arc<dyn DocumentStore>,
     stats: Arc<SnapshotStats>,
-    save: fn(&A, &mut BytesMut) -> Result<(), CodecError>,
+    /// Encodes a state that reads back, and returns its digest.
+    save: fn(&A, &mut BytesMut) -> Result<u64, ReadBackError>,
     restore: fn(&[u8]) -> Result<A, CodecError>,
+    digest: fn(&A) -> Result<u64, CodecError>,
 }
 
 impl<A> Clone for Snapshots<A> {
     fn clone(&self) -> Self {
         let documents = self.documents.clone();
         let stats = self.stats.clone();
-        Self { policy: self.policy, documents, stats, save: self.save, restore: self.restore }
+        let Self { policy, save, restore, digest, .. } = *self;
+        Self { policy, documents, stats, save, restore, digest }
     }
 }
 
@@ -139,9 +162,10 @@ impl<A> fmt::Debug for Snapshots<A> {
 
 impl<A: Serialize + DeserializeOwned> Snapshots<A> {
     pub(crate) fn new(policy: SnapshotPolicy, documents: Arc<dyn DocumentStore>) -> Self {
-        let save = Cbor::encode::<A> as fn(&_, &mut _) -> _;
+        let save = encode_read_back::<A> as fn(&_, &mut _) -> _;
         let restore = Cbor::decode::<A> as _;
-        Self { policy, documents, stats: Arc::default(), save, restore }
+        let digest = digest_of::<A> as fn(&_) -> _;
+        Self { policy, documents, stats: Arc::default(), save, restore, digest }
     }
 }
 
@@ -174,9 +198,18 @@ impl<A> Snapshots<A> {
     }
 
     /// Writes a snapshot and removes those beyond the number to keep. Snapshots are caches, so a
-    /// failure is counted and is no error.
+    /// failure is counted and is no error. A state that does not read back is reported, and no more
+    /// snapshots of its type are taken.
     pub(crate) async fn save(&self, stream: &StreamId, header: SnapshotHeader, state: &A) {
-        let counter = match self.write(stream, header, state).await {
+        if self.stats.unreadable().is_some() {
+            return;
+        }
+        let version = header.version;
+        let value = match self.encode(header, state) {
+            Ok(value) => value,
+            Err(error) => return self.stats.report_unreadable(stream, &error),
+        };
+        let counter = match self.write(stream, version, value).await {
             Ok(()) => &self.stats.taken,
             Err(_) => &self.stats.failed,
         };
@@ -186,11 +219,10 @@ impl<A> Snapshots<A> {
     async fn write(
         &self,
         stream: &StreamId,
-        header: SnapshotHeader,
-        state: &A,
+        version: StreamVersion,
+        value: Bytes,
     ) -> Result<(), WriteError> {
-        let key = key(stream, header.version);
-        let value = self.encode(header, state).map_err(|e| StoreError::invalid(e.to_string()))?;
+        let key = key(stream, version);
         let batch = WriteBatch::new().put(key.clone(), ExpectedRevision::Any, value);
         self.documents.write(batch).await?;
         let mut cut = Some(key);
@@ -206,9 +238,9 @@ impl<A> Snapshots<A> {
 
     /// Encodes a `u32` little-endian length, the header in CBOR, and the state in CBOR or LZ4 of
     /// it.
-    fn encode(&self, mut header: SnapshotHeader, state: &A) -> Result<Bytes, CodecError> {
+    fn encode(&self, mut header: SnapshotHeader, state: &A) -> Result<Bytes, ReadBackError> {
         let mut body = BytesMut::new();
-        (self.save)(state, &mut body)?;
+        header.digest = (self.save)(state, &mut body)?;
         header.state_version = self.policy.state_version;
         header.state_type = type_name::<A>().into();
         header.is_compressed = body.len() > self.policy.compress_above_bytes;
@@ -218,7 +250,7 @@ impl<A> Snapshots<A> {
             body.freeze()
         };
         let mut head = BytesMut::new();
-        Cbor::encode(&header, &mut head)?;
+        Cbor::encode(&header, &mut head).map_err(ReadBackError::Encode)?;
         let mut out = BytesMut::with_capacity(4 + head.len() + body.len());
         out.put_u32_le(head.len() as u32);
         out.put_slice(&head);
@@ -243,6 +275,9 @@ impl<A> Snapshots<A> {
         } else {
             (self.restore)(body)?
         };
+        if (self.digest)(&state)? != header.digest {
+            return Err(CodecError::new("the state has gained, lost or changed a field since"));
+        }
         Ok((header, state))
     }
 }

@@ -122,7 +122,8 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The secret of hashed tags: 32 bytes that must stay the same as long as the log is used.
+/// The secret of hashed tags: 32 bytes that must stay the same as long as the log is used. It hides
+/// values in tags, not in the payload of events.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TagKey(Arc<[u8; 32]>);
 
@@ -133,7 +134,8 @@ impl TagKey {
     }
 
     /// The tag `name:#hash`. The hash is HMAC-SHA-256 (RFC 2104) over name and value, cut to 128
-    /// bits: equal values give equal tags, and without the key the value can't be guessed.
+    /// bits: equal values give equal tags, and without the key the value can't be guessed. Only the
+    /// tag hides the value: a field of the event that holds it is stored as it is.
     ///
     /// # Errors
     /// [`Tag::new`] refuses the name.

@@ -12,6 +12,7 @@ use crate::{
     constant,
     error::{Errors, Misuse},
     name::{self, Names},
+    serde_attribute::{On, check_command},
     wire::{binding, owned_command},
 };
 
@@ -61,13 +62,15 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     }
     let place = if matches!(input.data, Data::Enum(_)) { ENUM } else { STRUCT };
     let attribute = CommandAttribute::parse(&input.attrs, place, &mut errors);
+    let on = if place == ENUM { On::Enum } else { On::Struct };
+    let renames = check_command(&input.attrs, on, &mut errors);
     let named = match &input.data {
-        Data::Enum(data) => enum_names(input, data, &attribute, &mut errors),
+        Data::Enum(data) => enum_names(input, data, (&attribute, renames), &mut errors),
         Data::Struct(data) => {
             let name = errors.keep(struct_name(input, &attribute));
-            name.map(|stored| Named { path: quote!(Self), stored, fields: &data.fields })
-                .into_iter()
-                .collect()
+            let path = quote!(Self);
+            let fields = &data.fields;
+            name.map(|stored| Named { path, stored, fields, renames }).into_iter().collect()
         }
         Data::Union(_) => {
             errors.push(Misuse::CommandOnUnion.at(&input.ident));
@@ -114,13 +117,15 @@ struct Named<'a> {
     path: TokenStream,
     stored: String,
     fields: &'a Fields,
+    /// The `rename_all` of its fields.
+    renames: Option<TokenStream>,
 }
 
 impl Named<'_> {
     /// The arm that reads it from its fields.
     fn read(&self, ident: &Ident) -> TokenStream {
-        let Self { path, stored, fields } = self;
-        let owned = owned_command(fields, stored, ident);
+        let Self { path, stored, fields, renames } = self;
+        let owned = owned_command(fields, stored, ident, renames.as_ref());
         let members: Vec<_> = fields.members().collect();
         let values: Vec<_> = (0..members.len()).map(binding).collect();
         quote! {
@@ -139,7 +144,7 @@ impl Named<'_> {
 fn enum_names<'a>(
     input: &DeriveInput,
     data: &'a DataEnum,
-    attribute: &CommandAttribute,
+    (attribute, renames): (&CommandAttribute, Option<TokenStream>),
     errors: &mut Errors,
 ) -> Vec<Named<'a>> {
     if data.variants.is_empty() {
@@ -151,11 +156,15 @@ fn enum_names<'a>(
     for variant in &data.variants {
         let CommandAttribute { name, .. } =
             CommandAttribute::parse(&variant.attrs, VARIANT, errors);
+        // As in serde, that of the variant goes before that of the enum.
+        let renames =
+            check_command(&variant.attrs, On::Variant, errors).or_else(|| renames.clone());
         let ident = &variant.ident;
         if let Some(names) = &mut names
             && let Some(stored) = errors.keep(names.give(ident, name.as_ref()))
         {
-            named.push(Named { path: quote!(Self::#ident), stored, fields: &variant.fields });
+            let path = quote!(Self::#ident);
+            named.push(Named { path, stored, fields: &variant.fields, renames });
         }
     }
     named

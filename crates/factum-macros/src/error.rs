@@ -93,7 +93,11 @@ pub(crate) enum Misuse<'a> {
     )]
     SkippedPayload,
 
-    #[error("write `tag` or `tag = \"..\"`, and `, hashed` after it to store only a keyed hash")]
+    /// Holds serde's key and the remedy.
+    #[error("derive({derive}) does not apply serde's `{key}` here, {remedy}")]
+    SerdeIgnored { derive: &'static str, key: &'a str, remedy: &'static str },
+
+    #[error("write `tag` or `tag = \"..\"`, and `, hashed` after it to tag with a keyed hash")]
     TagForm,
 
     #[error("an unnamed field gives its tag no name, set one with #[event(tag = \"..\")]")]

@@ -15,7 +15,11 @@ use syn::{Data, DeriveInput, Path, Result, parse_quote};
 
 use self::{attribute::EnumAttribute, upcast::OldName, variant::Variant};
 use crate::{
-    attribute::crate_path_or_default, constant, error::Errors, error::Misuse, name::Names,
+    attribute::crate_path_or_default,
+    constant,
+    error::{Errors, Misuse},
+    name::Names,
+    serde_attribute::{On, check_event},
 };
 
 /// An enum of events, checked.
@@ -40,6 +44,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         errors.push(Misuse::Empty("Event").at(&input.ident));
     }
     let attribute = EnumAttribute::parse(&input.attrs, &mut errors);
+    let on = if attribute.flatten.is_some() { On::Flattened } else { On::Enum };
+    check_event(&input.attrs, on, &mut errors);
     if attribute.flatten.is_some() {
         return flatten::expand(&input.ident, data, attribute, errors);
     }

@@ -22,6 +22,7 @@ mod error;
 
 mod attribute;
 mod name;
+mod serde_attribute;
 mod wire;
 
 mod command;
@@ -54,8 +55,9 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// Fields need `Serialize` and `Deserialize`; the enum itself does not. Their serde attributes
 /// apply: `#[serde(default)]`, `rename`, `alias`, `skip_serializing_if`, `with`, `flatten` and so
-/// on. Serde attributes on the enum and on variants don't apply, because they belong to the enum's
-/// own `derive(Serialize)`, if it has one. A reader ignores unknown fields of an event.
+/// on. On the enum and on variants, serde's attributes don't apply to what is stored, so they are
+/// compile errors that say the remedy; only `crate`, `bound` and `expecting`, which change no form,
+/// are let through. A reader ignores unknown fields of an event.
 ///
 /// # On the enum
 ///
@@ -83,7 +85,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// - `tag` tags the event with `field-name:value`, the value by `Display`. A field that is spelled
 ///   `Option<..>`, `Vec<..>` or `BTreeSet<..>` gives one tag for each item.
 /// - `tag = "name"` sets the tag's name; an unnamed field needs it.
-/// - `tag, hashed` stores a keyed hash instead of the value, for values that must not be readable.
+/// - `tag, hashed` tags the event with a keyed hash of the value instead of the value. It hides the
+///   value in the tag only: the field itself is stored in the payload as it is.
 ///
 /// # Examples
 ///
@@ -173,9 +176,14 @@ pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 ///
 /// The type itself derives serde's `Serialize` and `Deserialize`, which define its stored form.
 /// This derive adds a name for each command, a number for the schema, and the way from a name and
-/// fields to the command: `{"cents": 5}` as `account.deposit`. On that way the serde attributes of
-/// fields hold, and those of variants and of the type do not. A field that the command does not
+/// fields to the command: `{"cents": 5}` as `account.deposit`. A field that the command does not
 /// have is an error, so that no misspelt field is lost; `#[serde(flatten)]` takes such fields.
+///
+/// On that way the serde attributes of fields hold, and `rename_all` on a struct or a variant,
+/// `rename_all_fields` on an enum. Those that only say how the type is written as one value don't
+/// matter there: `tag`, `content`, `untagged`, `deny_unknown_fields`, `rename` and `alias`, and
+/// `rename_all` on an enum. All others, such as `default` on the type or `try_from`, are compile
+/// errors.
 ///
 /// The name is `<prefix>.<variant>`, both in kebab case. The prefix is the enum's name without a
 /// trailing `Command`. A struct is one command: its name is the struct's name without a trailing

@@ -12,19 +12,35 @@ pub(crate) fn binding(index: usize) -> Ident {
 
 /// The struct `__Owned`, which is deserialised from the fields of what is stored under a name.
 pub(crate) fn owned(fields: &Fields, stored_name: &str, ident: &Ident) -> TokenStream {
+    owned_with(fields, stored_name, ident, &TokenStream::new())
+}
+
+/// `__Owned`, with further attributes.
+fn owned_with(
+    fields: &Fields,
+    stored_name: &str,
+    ident: &Ident,
+    attributes: &TokenStream,
+) -> TokenStream {
     let expecting = format!("the fields of {stored_name}");
     let wire = wire_fields(fields, ident);
     let end = matches!(fields, Fields::Unnamed(f) if !f.unnamed.is_empty()).then(|| quote!(;));
     quote! {
         #[derive(__serde::Deserialize)]
-        #[serde(crate = "__serde", expecting = #expecting)]
+        #[serde(crate = "__serde", expecting = #expecting #attributes)]
         struct __Owned #wire #end
     }
 }
 
 /// The struct `__Owned` of a command, and the code that reads it from `__fields` into `__read`.
-/// Named fields, or none, are read from a map that has no other fields.
-pub(crate) fn owned_command(fields: &Fields, stored_name: &str, ident: &Ident) -> TokenStream {
+/// Named fields, or none, are read from a map that has no other fields. `renames` is the
+/// `rename_all` of the command.
+pub(crate) fn owned_command(
+    fields: &Fields,
+    stored_name: &str,
+    ident: &Ident,
+    renames: Option<&TokenStream>,
+) -> TokenStream {
     if matches!(fields, Fields::Unnamed(fields) if !fields.unnamed.is_empty()) {
         let owned = owned(fields, stored_name, ident);
         return quote! {
@@ -33,13 +49,12 @@ pub(crate) fn owned_command(fields: &Fields, stored_name: &str, ident: &Ident) -
         };
     }
     let expecting = format!("the fields of {stored_name}");
-    let wire = wire_fields(fields, ident);
     // serde has no `deny_unknown_fields` beside a flattened field, which takes the others.
     let strict = (!fields.iter().any(is_flattened)).then(|| quote!(, deny_unknown_fields));
+    let renames = renames.map(|renames| quote!(, #renames));
+    let owned = owned_with(fields, stored_name, ident, &quote!(#strict #renames));
     quote! {
-        #[derive(__serde::Deserialize)]
-        #[serde(crate = "__serde", expecting = #expecting #strict)]
-        struct __Owned #wire
+        #owned
 
         impl __private::Fields for __Owned {
             const EXPECTING: &'static str = #expecting;

@@ -2,8 +2,10 @@
 
 mod changes;
 mod indexes;
+mod staged;
 
 use std::{
+    any::type_name,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -14,27 +16,51 @@ use factum_consumer::{
     part::{Checkpoints, checkpoint_key},
 };
 use factum_kernel::{
+    __private::{ReadBackError, encode_read_back},
     Cbor, Codec, Document, DocumentStore, DocumentWrite, ExpectedRevision, Kernel, KeyRange,
-    Limits, Revision, StoreError,
+    Limits, Revision, ScanQuery, StoreError,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{document_key::check_key, index::Index};
+use crate::{
+    document_key::check_key,
+    index::{AFTER_TEXT, Index},
+};
 
 pub(crate) use changes::{Changed, Changes};
 use indexes::Indexes;
 pub(crate) use indexes::declared_indexes;
+use staged::{Group, Staged};
 
 /// The most bytes of documents that one partition keeps from one batch to the next. All partitions
 /// together keep about as many.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 /// The number of documents in a write that are reserved for the consumer's progress.
 const PROGRESS_DOCUMENTS_MAX: usize = 8;
+/// The number of values of a type that a batch reads back before it goes on with some of them.
+const READ_BACK_FIRST: usize = 16;
+/// One in this many later values is read back.
+const READ_BACK_EVERY: usize = 32;
 /// The most bytes that a batch writes.
 const WRITE_BYTES_MAX: usize = 4 << 20;
 
 /// Read models as documents of the store itself. Effects and checkpoint are one write, so each
 /// event takes effect exactly once, on every store.
+///
+/// # Limits
+/// A write has at most 992 documents and index entries
+/// ([`Limits::write_documents_max`], less eight for the progress) and 4 MiB. Events that change
+/// more together are handled in smaller batches.
+///
+/// The changes of *one* event may be larger. They are then stored aside, and moved to their places
+/// in several writes; the progress moves with the last one. A process that dies in between leaves
+/// nothing half done: the next one either handles the event again or moves the rest. Readers may
+/// see some documents of the event before the others; `wait_for` waits for all of them. With
+/// several partitions this is not possible, because another partition may change the same documents
+/// meanwhile: such an event fails, and the error says so.
+///
+/// A document has at most 4 MiB ([`Limits::document_bytes_max`]), a key
+/// [`DOCUMENT_KEY_BYTES_MAX`](crate::DOCUMENT_KEY_BYTES_MAX).
 #[derive(Debug)]
 pub struct Documents {
     documents: Arc<dyn DocumentStore>,
@@ -78,15 +104,6 @@ struct Stored {
     revision: Revision,
 }
 
-/// A document that a batch changed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Change<'t> {
-    pub(crate) key: &'t str,
-    /// The values before and after the batch; `None` where there is none.
-    pub(crate) before: Option<&'t Bytes>,
-    pub(crate) after: Option<&'t Bytes>,
-}
-
 /// The batch that a projection into [`Documents`] writes to. Reads see the writes of the same
 /// batch.
 #[derive(Debug)]
@@ -94,6 +111,18 @@ pub struct DocumentsTx {
     documents: Arc<dyn DocumentStore>,
     prefix: String,
     entries: Entries,
+    /// True if the documents before their changes are needed, for their index entries.
+    is_indexed: bool,
+    /// The number of values that were written, by type.
+    written: Vec<(&'static str, usize)>,
+}
+
+/// The error for a document that would not read back as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}: key={key}")]
+struct UnreadableDocument {
+    key: String,
+    error: ReadBackError,
 }
 
 impl Documents {
@@ -131,12 +160,57 @@ impl Documents {
         Ok(is_there || !partitions.partitions(consumer).await?.is_empty())
     }
 
+    /// Stores the changes of a batch in one write, or in several if it is of one event.
+    async fn write(
+        &self,
+        consumer: &ConsumerName,
+        groups: Vec<Group>,
+        save: Save,
+    ) -> Result<Fence, TargetError> {
+        let max = self.write_max();
+        let count: usize = groups.iter().map(Vec::len).sum();
+        let size = |write: &DocumentWrite| write.value.as_ref().map_or(0, Bytes::len);
+        let bytes: usize = groups.iter().flatten().map(size).sum();
+        if count <= max && bytes <= WRITE_BYTES_MAX {
+            let mut writes: Vec<_> = groups.into_iter().flatten().collect();
+            writes.extend(self.indexes.declared(&self.documents, consumer, save.expected).await?);
+            return self.progress.write(consumer, writes, save).await;
+        }
+        if save.events != 1 || is_partition(consumer) {
+            return Err(TargetError::TooLarge(Arc::new(StoreError::invalid(format!(
+                "one write of a partition holds all changes of an event, run the projection in \
+                 one partition: documents={count} documents_max={max} bytes={bytes} \
+                 bytes_max={WRITE_BYTES_MAX}"
+            )))));
+        }
+        Staged::new(&self.documents, &self.progress, consumer, max).store(groups, save).await
+    }
+
+    /// The most documents of a write, without the consumer's progress.
+    fn write_max(&self) -> usize {
+        self.limits.write_documents_max.saturating_sub(PROGRESS_DOCUMENTS_MAX).max(2)
+    }
+
     fn take(&self, consumer: &ConsumerName) -> Entries {
         self.cache().remove(consumer).unwrap_or_default()
     }
 
     fn cache(&self) -> MutexGuard<'_, HashMap<ConsumerName, Entries>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True if other partitions may write to the same documents.
+fn is_partition(consumer: &ConsumerName) -> bool {
+    consumer.whole() != *consumer
+}
+
+/// The stored keys of the documents whose keys begin with `keys`. Index entries are left out.
+pub(crate) fn document_range(prefix: &str, keys: &str) -> KeyRange {
+    let from = format!("{prefix}{keys}");
+    match keys {
+        "" => KeyRange::new(from.clone(), [from.as_bytes(), &[AFTER_TEXT]].concat()),
+        _ => KeyRange::prefix(from),
     }
 }
 
@@ -154,7 +228,16 @@ impl Target for Documents {
         // Another process may have written since.
         drop(self.take(consumer));
         self.changes.publish_unknown();
-        self.progress.open_with(consumer, Some(KeyRange::prefix(documents_prefix(consumer)))).await
+        let effects = KeyRange::prefix(documents_prefix(consumer));
+        let mut opened = self.progress.open_with(consumer, Some(effects)).await?;
+        if !is_partition(consumer) {
+            let staged = Staged::new(&self.documents, &self.progress, consumer, self.write_max());
+            opened = staged.finish(opened).await?;
+        }
+        if opened.progress.is_some() {
+            self.indexes.check(&self.documents, consumer).await?;
+        }
+        Ok(opened)
     }
 
     async fn look(&self, consumer: &ConsumerName) -> Result<Opened, TargetError> {
@@ -168,6 +251,8 @@ impl Target for Documents {
             documents,
             prefix: documents_prefix(consumer),
             entries: self.take(consumer),
+            is_indexed: !self.indexes.is_empty(),
+            written: Vec::new(),
         })
     }
 
@@ -179,27 +264,21 @@ impl Target for Documents {
     ) -> Result<Fence, TargetError> {
         // With one partition, only the owner of the fence writes these documents. With several
         // partitions, another one may have changed what this batch has read.
-        let is_shared = consumer.whole() != *consumer;
+        let is_shared = is_partition(consumer);
         if is_shared && !tx.is_cache_current().await? {
             return Err(TargetError::Overtaken);
         }
-        if !self.indexes.is_empty() {
+        if tx.is_indexed {
             tx.look_up_stored().await?;
         }
-        let mut writes = tx.writes(is_shared);
-        if !self.indexes.is_empty() {
-            for Change { key, before, after } in tx.changed() {
-                writes.extend(self.indexes.writes(consumer, key, before, after)?);
-            }
+        let mut groups = Vec::new();
+        for (key, entry) in tx.changed() {
+            let mut group = vec![entry.write(&tx.prefix, key, is_shared)];
+            let before = entry.before();
+            group.extend(self.indexes.writes(consumer, key, before, entry.value.as_ref())?);
+            groups.push(group);
         }
-        let bytes: usize = writes.iter().map(|it| it.value.as_ref().map_or(0, Bytes::len)).sum();
-        let max = self.limits.write_documents_max.saturating_sub(PROGRESS_DOCUMENTS_MAX);
-        if writes.len() > max || bytes > WRITE_BYTES_MAX {
-            let text = format!("documents={} bytes={bytes}", writes.len());
-            return Err(TargetError::TooLarge(Arc::new(StoreError::invalid(text))));
-        }
-        writes.extend(self.indexes.declared(&self.documents, consumer, save.expected).await?);
-        let fence = self.progress.write(consumer, writes, save).await?;
+        let fence = self.write(consumer, groups, save).await?;
         self.changes.publish(&tx);
         let mut cache = self.cache();
         if tx.entries.bytes <= CACHE_BYTES_MAX / (cache.len() + 1) {
@@ -235,12 +314,27 @@ impl DocumentsTx {
 
     /// Adds or replaces the document with this key: any text of 1 to 512 bytes.
     ///
+    /// The value is read back, and compared as serde sees it, so that no reader finds another one.
+    /// In a large batch, while the projection catches up, that is done for the first 16 values of
+    /// each type and then for one in 32. So a type that never reads back is found always; one of
+    /// which only some values don't is found for certain in small batches only.
+    ///
     /// # Errors
-    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey), a value that CBOR can't represent.
-    pub fn put<T: Serialize>(&mut self, key: &str, value: &T) -> Result<(), HandleError> {
+    /// [`InvalidDocumentKey`](crate::InvalidDocumentKey), and a value that CBOR does not hold, such
+    /// as `Some(None)`, or that is not read as it is written. The error names the field.
+    pub fn put<T: Serialize + DeserializeOwned>(
+        &mut self,
+        key: &str,
+        value: &T,
+    ) -> Result<(), HandleError> {
         check_key(key)?;
         let mut out = BytesMut::new();
-        Cbor::encode(value, &mut out)?;
+        if self.is_read_back(type_name::<T>()) {
+            encode_read_back(value, &mut out)
+                .map_err(|error| UnreadableDocument { key: key.into(), error })?;
+        } else {
+            Cbor::encode(value, &mut out)?;
+        }
         self.entries.set(key, Some(out.freeze()));
         Ok(())
     }
@@ -251,6 +345,34 @@ impl DocumentsTx {
         if check_key(key).is_ok() {
             self.entries.set(key, None);
         }
+    }
+
+    /// Removes every document whose key begins with `prefix`; with an empty one, all documents. If
+    /// they are many, they are removed in several writes: see [`Documents`]. Where a projection has
+    /// several partitions, a document that another one adds at the same time may stay.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn remove_prefix(&mut self, prefix: &str) -> Result<(), HandleError> {
+        let mut rest = Some(document_range(&self.prefix, prefix));
+        while let Some(range) = rest {
+            let page = self.documents.scan(ScanQuery::new(range)).await?;
+            for document in page.documents {
+                let key = std::str::from_utf8(&document.key[self.prefix.len()..])?.to_owned();
+                if !self.entries.found.contains_key(&key) {
+                    let mut stored = Stored::from(document);
+                    stored.value = stored.value.filter(|_| self.is_indexed);
+                    self.entries.add_stored(&key, stored);
+                    self.entries.set(&key, None);
+                }
+            }
+            rest = page.rest;
+        }
+        let found = self.entries.found.iter();
+        let there = found.filter(|(key, entry)| key.starts_with(prefix) && entry.value.is_some());
+        let keys: Vec<_> = there.map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.entries.set(key, None));
+        Ok(())
     }
 
     /// Changes the document with this key. If it does not exist, `change` gets the default value.
@@ -265,6 +387,18 @@ impl DocumentsTx {
         let mut value = self.get::<T>(key).await?.unwrap_or_default();
         change(&mut value);
         self.put(key, &value)
+    }
+
+    /// Counts a value of this type, and returns true if it is read back.
+    fn is_read_back(&mut self, of: &'static str) -> bool {
+        let at = self.written.iter().position(|(name, _)| *name == of);
+        let at = at.unwrap_or_else(|| {
+            self.written.push((of, 0));
+            self.written.len() - 1
+        });
+        let count = &mut self.written[at].1;
+        *count += 1;
+        *count <= READ_BACK_FIRST || count.is_multiple_of(READ_BACK_EVERY)
     }
 
     /// Reads the stored documents for entries that were written without being read.
@@ -293,13 +427,10 @@ impl DocumentsTx {
         Ok(true)
     }
 
-    /// The changed documents.
-    pub(super) fn changed(&self) -> impl Iterator<Item = Change<'_>> {
+    /// The changed documents, by key.
+    fn changed(&self) -> impl Iterator<Item = (&str, &Entry)> {
         let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
-        changed.map(|(key, entry)| {
-            let before = entry.stored.as_ref().and_then(|stored| stored.value.as_ref());
-            Change { key, before, after: entry.value.as_ref() }
-        })
+        changed.map(|(key, entry)| (&key[..], entry))
     }
 
     async fn look_up(&mut self, key: &str) -> Result<Option<Bytes>, StoreError> {
@@ -314,21 +445,6 @@ impl DocumentsTx {
         let value = stored.value.clone();
         self.entries.add_stored(key, stored);
         Ok(value)
-    }
-
-    /// The writes of the batch. If other partitions write too, each write is on condition of the
-    /// revision that was read.
-    fn writes(&self, is_shared: bool) -> Vec<DocumentWrite> {
-        let changed = self.entries.found.iter().filter(|(_, entry)| entry.is_changed);
-        let write = |(key, entry): (&String, &Entry)| DocumentWrite {
-            key: format!("{}{key}", self.prefix).into(),
-            expected: match &entry.stored {
-                Some(stored) if is_shared => stored.expected(),
-                _ => ExpectedRevision::Any,
-            },
-            value: entry.value.clone(),
-        };
-        changed.map(write).collect()
     }
 }
 
@@ -355,6 +471,21 @@ impl Entries {
 }
 
 impl Entry {
+    /// The document before the batch, if it was there.
+    fn before(&self) -> Option<&Bytes> {
+        self.stored.as_ref().and_then(|stored| stored.value.as_ref())
+    }
+
+    /// The write of the document. If other partitions write too, it is on condition of the revision
+    /// that was read.
+    fn write(&self, prefix: &str, key: &str, is_shared: bool) -> DocumentWrite {
+        let expected = match &self.stored {
+            Some(stored) if is_shared => stored.expected(),
+            _ => ExpectedRevision::Any,
+        };
+        DocumentWrite { key: format!("{prefix}{key}").into(), expected, value: self.value.clone() }
+    }
+
     /// Marks the entry as stored by the write with this revision.
     fn mark_stored(&mut self, revision: Revision) {
         self.cached = Cached::Unused;

@@ -1,121 +1,33 @@
-//! Secondary indexes of documents: their declaration, the order of their values, and their entries.
+//! Secondary indexes of documents: their declaration and their entries.
 //!
 //! Each entry is stored as a document. Its key is the encoded value, followed by the key of the
 //! indexed document; encoded bytes sort like values. The entry contains the bytes of the indexed
 //! document. So a query is one scan, and a page shows one moment.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    ops::{Bound, RangeBounds},
-    sync::Arc,
-};
+mod range;
+mod value;
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use bytes::Bytes;
 use factum_consumer::{ConsumerName, TargetError};
-use factum_kernel::{
-    Cbor, Codec, CodecError, DocumentWrite, ExpectedRevision, KeyRange, StoreError, Timestamp,
-};
+use factum_kernel::{Cbor, Codec, CodecError, DocumentWrite, ExpectedRevision, StoreError};
 use serde::de::DeserializeOwned;
 
 use crate::documents::documents_prefix;
 
+pub use range::IndexRange;
+use value::Place;
+pub use value::{
+    INDEX_PART_TEXT_BYTES_MAX, INDEX_PARTS_MAX, INDEX_TEXT_BYTES_MAX, INDEX_VALUE_BYTES_MAX,
+    IndexValue,
+};
+
 /// The most bytes of an index's name.
 pub const INDEX_NAME_BYTES_MAX: usize = 48;
-/// The most bytes of a value in an index. A text counts its length, each zero byte twice, and three
-/// more bytes.
-pub const INDEX_VALUE_BYTES_MAX: usize = 256;
 
 /// No text begins with this byte.
 pub(crate) const AFTER_TEXT: u8 = 0xff;
-
-/// A value by which an index finds documents. Values of one kind sort as they do in Rust, texts by
-/// their bytes. All values of one kind come before all values of the next kind.
-///
-/// ```
-/// use factum_projection::IndexValue;
-///
-/// assert_eq!(IndexValue::from(7_u64), IndexValue::Integer(7));
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum IndexValue {
-    /// False before true.
-    Bool(bool),
-    /// An integer of up to 128 bits.
-    Integer(i128),
-    /// A moment.
-    Time(Timestamp),
-    /// A text.
-    Text(String),
-}
-
-impl IndexValue {
-    fn kind(&self) -> u8 {
-        match self {
-            Self::Bool(_) => 1,
-            Self::Integer(_) => 2,
-            Self::Time(_) => 3,
-            Self::Text(_) => 4,
-        }
-    }
-
-    /// Bytes that sort as the values do. The encoding of one value is never the beginning of
-    /// another's.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![self.kind()];
-        match self {
-            Self::Bool(value) => out.push((*value).into()),
-            // With the sign bit inverted, negative numbers come first.
-            Self::Integer(value) => out.extend((*value ^ i128::MIN).to_be_bytes()),
-            Self::Time(value) => out.extend(value.as_micros().to_be_bytes()),
-            Self::Text(text) => {
-                for byte in text.bytes() {
-                    // A zero byte that is not followed by 255 ends the text.
-                    out.extend(if byte == 0 { &[0, 255][..] } else { std::slice::from_ref(&byte) });
-                }
-                out.extend([0, 0]);
-            }
-        }
-        out
-    }
-}
-
-macro_rules! integers {
-    ($($integer:ty),*) => { $(
-        impl From<$integer> for IndexValue {
-            fn from(value: $integer) -> Self {
-                Self::Integer(value.into())
-            }
-        }
-    )* };
-}
-
-integers!(u8, u16, u32, u64, i8, i16, i32, i64, i128);
-
-impl From<bool> for IndexValue {
-    fn from(value: bool) -> Self {
-        Self::Bool(value)
-    }
-}
-
-impl From<Timestamp> for IndexValue {
-    fn from(value: Timestamp) -> Self {
-        Self::Time(value)
-    }
-}
-
-impl From<&str> for IndexValue {
-    fn from(value: &str) -> Self {
-        Self::Text(value.into())
-    }
-}
-
-impl From<String> for IndexValue {
-    fn from(value: String) -> Self {
-        Self::Text(value)
-    }
-}
 
 type Values = dyn Fn(&[u8]) -> Result<Vec<IndexValue>, CodecError> + Send + Sync;
 
@@ -123,11 +35,13 @@ type Values = dyn Fn(&[u8]) -> Result<Vec<IndexValue>, CodecError> + Send + Sync
 /// same write as the documents.
 ///
 /// Each entry contains a copy of its document, so that a page of an index is one read of one
-/// moment: large documents make large indexes. All changes of one event, with the entries, have to
-/// fit into one write of 4 MiB.
+/// moment: large documents make large indexes.
 ///
 /// A new or changed index needs a larger [`Projection::VERSION`](crate::Projection::VERSION), as
-/// every change of the read model does.
+/// every change of the read model does. The name and the prefix of each index are stored with the
+/// build, and a start looks at some documents and entries. If they are not what the index makes
+/// now, the projection does not start. A changed closure that makes the same of those is not
+/// noticed.
 ///
 /// ```
 /// use factum_projection::Index;
@@ -140,12 +54,16 @@ type Values = dyn Fn(&[u8]) -> Result<Vec<IndexValue>, CodecError> + Send + Sync
 /// }
 ///
 /// let by_owner = Index::new("owner", |account: &Account| [account.owner.as_str().into()]);
+/// // By two values: the owner, then the balance.
+/// let richest = Index::new("richest", |account: &Account| {
+///     [(account.owner.as_str(), account.balance_cents).into()]
+/// });
 /// // Only accounts that are not empty, and only documents whose keys begin with `account/`.
 /// let by_balance = Index::new("balance", |account: &Account| {
 ///     (account.balance_cents > 0).then(|| account.balance_cents.into())
 /// })
 /// .for_keys("account/");
-/// # let _ = (by_owner, by_balance);
+/// # let _ = (by_owner, richest, by_balance);
 /// ```
 #[must_use]
 #[derive(Clone)]
@@ -179,6 +97,11 @@ impl Index {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The beginning of the keys of all documents that the index is of.
+    pub(crate) fn keys(&self) -> &str {
+        &self.prefix
     }
 
     /// Checks that the name is valid.
@@ -220,7 +143,7 @@ impl Index {
     }
 
     /// The keys of a document's entries, without the index's own prefix.
-    fn entries(
+    pub(crate) fn entries(
         &self,
         key: &str,
         document: Option<&Bytes>,
@@ -235,14 +158,13 @@ impl Index {
         })?;
         let mut entries = BTreeSet::new();
         for value in values {
-            let mut entry = value.encode();
-            if entry.len() > INDEX_VALUE_BYTES_MAX {
+            if !value.is_valid() {
                 return Err(refused(format!(
-                    "a value in an index has at most {INDEX_VALUE_BYTES_MAX} bytes, shorten it: \
-                     index={name} key={key} bytes={}",
-                    entry.len()
+                    "a composite value in an index has 2 to {INDEX_PARTS_MAX} parts, none of them \
+                     composite: index={name} key={key} value={value:?}"
                 )));
             }
+            let mut entry = value.encode(Place::Whole);
             entry.extend(key.as_bytes());
             entries.insert(entry);
         }
@@ -259,7 +181,7 @@ impl fmt::Debug for Index {
     }
 }
 
-fn refused(text: String) -> TargetError {
+pub(crate) fn refused(text: String) -> TargetError {
     TargetError::Refused(Arc::new(StoreError::invalid(text)))
 }
 
@@ -269,133 +191,7 @@ pub(crate) fn prefix(consumer: &ConsumerName, index: &str) -> Vec<u8> {
     [documents_prefix(consumer).as_bytes(), &[AFTER_TEXT], index.as_bytes(), b"/"].concat()
 }
 
-/// A range of values in an index.
-///
-/// ```
-/// use factum_projection::IndexRange;
-///
-/// let ada = IndexRange::equal("ada");
-/// let some = IndexRange::within(1_000_u64..5_000);
-/// let rich = IndexRange::within(1_000_000_u64..);
-/// # let _ = (ada, some, rich, IndexRange::all());
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use]
-pub struct IndexRange {
-    from: Bound<IndexValue>,
-    to: Bound<IndexValue>,
-}
-
-impl IndexRange {
-    /// All entries of the index, in its order.
-    pub fn all() -> Self {
-        Self { from: Bound::Unbounded, to: Bound::Unbounded }
-    }
-
-    /// The entries with exactly this value.
-    pub fn equal(value: impl Into<IndexValue>) -> Self {
-        let value = value.into();
-        Self { from: Bound::Included(value.clone()), to: Bound::Included(value) }
-    }
-
-    /// The entries whose values lie in the range. A range with one bound contains all values of
-    /// that kind on its side of the bound.
-    pub fn within<V: Into<IndexValue> + Clone>(range: impl RangeBounds<V>) -> Self {
-        let value = |value: &V| value.clone().into();
-        Self { from: range.start_bound().map(value), to: range.end_bound().map(value) }
-    }
-
-    /// The range of keys with this prefix.
-    pub(crate) fn keys(&self, prefix: &[u8]) -> KeyRange {
-        let at = |bytes: &[u8]| -> Bytes { [prefix, bytes].concat().into() };
-        let after = |bytes: &[u8]| KeyRange::prefix(at(bytes)).to;
-        let kind = |bound: &Bound<IndexValue>| match bound {
-            Bound::Included(value) | Bound::Excluded(value) => vec![value.kind()],
-            Bound::Unbounded => Vec::new(),
-        };
-        let from = match &self.from {
-            Bound::Included(value) => Some(at(&value.encode())),
-            Bound::Excluded(value) => after(&value.encode()),
-            Bound::Unbounded => Some(at(&kind(&self.to))),
-        };
-        let to = match &self.to {
-            Bound::Included(value) => after(&value.encode()),
-            Bound::Excluded(value) => Some(at(&value.encode())),
-            Bound::Unbounded => after(&kind(&self.from)),
-        };
-        KeyRange { from: from.unwrap_or_default(), to }
-    }
-}
-
 /// The key of the indexed document: the part of the entry's key after the value.
 pub(crate) fn document_key(entry: &[u8]) -> Option<&[u8]> {
-    let (kind, rest) = entry.split_first()?;
-    let length = match kind {
-        1 => 1,
-        2 => 16,
-        3 => 8,
-        _ => {
-            let mut at = 0;
-            loop {
-                match rest.get(at..at + 2)? {
-                    [0, 0] => break at + 2,
-                    [0, _] => at += 2,
-                    _ => at += 1,
-                }
-            }
-        }
-    };
-    rest.get(length..)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn value() -> impl Strategy<Value = IndexValue> {
-        let text =
-            prop::collection::vec(prop::sample::select(vec!['\0', '\u{1}', 'a', 'b', 'ÿ']), 0..5);
-        prop_oneof![
-            any::<bool>().prop_map(IndexValue::Bool),
-            any::<i128>().prop_map(IndexValue::Integer),
-            (-3..3_i128).prop_map(IndexValue::Integer),
-            (0..9_u64).prop_map(|micros| IndexValue::Time(Timestamp::from_micros(micros))),
-            text.prop_map(|text| IndexValue::Text(text.into_iter().collect())),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn bytes_sort_as_values_do_with_any_key_after_them(
-            left in value(), right in value(), keys in ("[\0a-c]{1,3}", "[\0a-c]{1,3}"),
-        ) {
-            let of = |value: &IndexValue, key: &str| [value.encode(), key.into()].concat();
-            let a = of(&left, &keys.0);
-            let b = of(&right, &keys.1);
-            prop_assert_eq!(a.cmp(&b), (&left, &keys.0).cmp(&(&right, &keys.1)));
-            prop_assert_eq!(document_key(&a), Some(keys.0.as_bytes()));
-        }
-
-        #[test]
-        fn a_range_holds_what_lies_in_it(
-            value in value(), low in value(), high in value(), bounds in 0..9_u8,
-        ) {
-            prop_assume!(low.kind() == high.kind());
-            let bound = |number: u8, value: &IndexValue| match number % 3 {
-                0 => Bound::Included(value.clone()),
-                1 => Bound::Excluded(value.clone()),
-                _ => Bound::Unbounded,
-            };
-            let from = bound(bounds, &low);
-            let to = bound(bounds / 3, &high);
-            let is_bounded = from != Bound::Unbounded || to != Bound::Unbounded;
-            let is_kind_fine = !is_bounded || value.kind() == low.kind();
-            let expected = is_kind_fine && (from.clone(), to.clone()).contains(&value);
-            let keys = IndexRange { from, to }.keys(b"p/");
-            let key = [b"p/".to_vec(), value.encode(), b"key".to_vec()].concat();
-            prop_assert_eq!(keys.contains(&key), expected);
-        }
-    }
+    value::after_value(entry)
 }

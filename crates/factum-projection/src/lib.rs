@@ -62,7 +62,10 @@ mod memory;
 
 pub use document_key::{DOCUMENT_KEY_BYTES_MAX, InvalidDocumentKey};
 pub use documents::{Documents, DocumentsTx};
-pub use index::{INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue};
+pub use index::{
+    INDEX_NAME_BYTES_MAX, INDEX_PART_TEXT_BYTES_MAX, INDEX_PARTS_MAX, INDEX_TEXT_BYTES_MAX,
+    INDEX_VALUE_BYTES_MAX, Index, IndexRange, IndexValue,
+};
 pub use live::{Folded, LiveError, LiveState};
 pub use maintain::{BuildError, Maintained, ProjectionFn, Rebuild, RebuildProgress};
 pub use memory::{Fold, MemoryGuard, MemoryModel, SNAPSHOT_EVENTS_DEFAULT};

@@ -176,10 +176,11 @@ pub mod consumer {
 pub mod projection {
     pub use factum_projection::{
         Build, BuildError, Continuation, DOCUMENT_KEY_BYTES_MAX, DOCUMENTS_MAX,
-        DOCUMENTS_MAX_DEFAULT, Folded, Freshness, INDEX_NAME_BYTES_MAX, INDEX_VALUE_BYTES_MAX,
-        IndexValue, InvalidDocumentKey, LiveError, LiveState, MemoryGuard, MemoryModel,
-        ModelChange, ModelChanges, ModelPage, ProjectionHandle, QueryError, Rebuild,
-        RebuildProgress, SNAPSHOT_EVENTS_DEFAULT, Stale, is_sql_outage,
+        DOCUMENTS_MAX_DEFAULT, Folded, Freshness, INDEX_NAME_BYTES_MAX, INDEX_PART_TEXT_BYTES_MAX,
+        INDEX_PARTS_MAX, INDEX_TEXT_BYTES_MAX, INDEX_VALUE_BYTES_MAX, IndexValue,
+        InvalidDocumentKey, LiveError, LiveState, MemoryGuard, MemoryModel, ModelChange,
+        ModelChanges, ModelPage, ProjectionHandle, QueryError, Rebuild, RebuildProgress,
+        SNAPSHOT_EVENTS_DEFAULT, Stale, is_sql_outage,
     };
     #[cfg(feature = "projection-postgres")]
     pub use factum_projection::{

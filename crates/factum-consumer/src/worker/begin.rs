@@ -9,6 +9,7 @@ use crate::{
     health::ConsumerState,
     progress::{self, Mark, Progress},
     source::{PageMax, Source},
+    target::{Fence, Save},
     work::Work,
 };
 
@@ -23,7 +24,7 @@ impl<W: Work> Worker<W> {
         };
         let fence = opened.fence;
         let mark = read::<Mark>(opened.mark.as_deref())?;
-        let progress = self.progress(opened.progress).await?;
+        let progress = self.progress(opened.progress, fence).await?;
         self.letters.clear();
         for (stream, letter) in opened.letters {
             self.letters.insert(stream, decode(&letter)?);
@@ -57,7 +58,7 @@ impl<W: Work> Worker<W> {
     }
 
     /// The stored progress; at the first start, the initial one.
-    async fn progress(&mut self, stored: Option<Bytes>) -> Result<Progress, End> {
+    async fn progress(&mut self, stored: Option<Bytes>, fence: Fence) -> Result<Progress, End> {
         let stored: Option<Progress> = stored.map(|bytes| decode(&bytes)).transpose()?;
         self.machine.found(stored.as_ref(), self.id)?;
         let Some(progress) = stored else {
@@ -67,7 +68,27 @@ impl<W: Work> Worker<W> {
             };
         };
         self.wait_while_frozen(progress.frozen_by).await?;
-        Ok(Progress { by: self.id, frozen_by: 0, ..progress })
+        let ours = Progress { by: self.id, frozen_by: 0, ..progress };
+        match progress.frozen_by {
+            0 => Ok(ours),
+            _ => Err(self.unfreeze(&ours, fence).await),
+        }
+    }
+
+    /// Stores that the consumer is not frozen any more, and opens the target again: while it was
+    /// frozen, the target left undone what another life had begun.
+    async fn unfreeze(&mut self, progress: &Progress, fence: Fence) -> End {
+        let save = Save {
+            expected: fence,
+            progress: progress::encode(progress),
+            mark: None,
+            letters: Vec::new(),
+            events: 0,
+        };
+        match self.target.save(&self.name, save).await {
+            Ok(_) => End::Reopen,
+            Err(error) => self.target_failed(error).await,
+        }
     }
 
     /// The initial progress.

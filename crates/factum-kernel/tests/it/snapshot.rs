@@ -1,15 +1,18 @@
 //! Snapshots are caches: with, without, or with bad ones every outcome is the same.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use async_trait::async_trait;
 use factum_kernel::{
-    At, Document, DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Kernel, KeyRange,
-    Loaded, Repository, Revision, ScanPage, ScanQuery, SnapshotPolicy, StoreError, StreamChange,
-    StreamVersion, TagKey, WriteBatch, WriteError,
+    Aggregate, At, Context, Decision, Document, DocumentStore, EventStore, ExpectedRevision,
+    ExpectedVersion, Kernel, KeyRange, Loaded, Repository, Revision, ScanPage, ScanQuery,
+    SnapshotPolicy, StoreError, StreamChange, StreamVersion, TagKey, Verdict, WriteBatch,
+    WriteError, category,
 };
+use factum_macros::Event;
 use factum_testing::bank::{Account, AccountCommand};
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::bench::{Bench, no_metadata, open, stream};
 
@@ -171,6 +174,129 @@ async fn one_is_used_in_a_stream_that_begins_at_a_summary() {
     let used = stats.used();
     assert_eq!(accounts.load("ada").await.unwrap().state.balance_cents, 25);
     assert_eq!(stats.used(), used + 1);
+}
+
+#[derive(Debug, Clone, Event)]
+#[event(crate = factum_kernel, prefix = "tally")]
+enum TallyEvent {
+    Counted { votes: u64 },
+}
+
+/// Two programs, the later of which counts the events too.
+macro_rules! tally {
+    ($program:ident { $($field:ident += $of:ident),* }) => {
+        mod $program {
+            use super::*;
+
+            #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+            #[serde(default)]
+            pub(super) struct Tally {
+                $(pub(super) $field: u64,)*
+            }
+
+            impl Aggregate for Tally {
+                const CATEGORY: &'static str = category!("tally");
+                type Command = u64;
+                type Event = TallyEvent;
+                type Rejection = Infallible;
+
+                fn decide(&self, votes: &u64, _: &Context<'_>) -> Verdict<Self> {
+                    Ok(Decision::from([TallyEvent::Counted { votes: *votes }]))
+                }
+
+                fn evolve(&mut self, event: &TallyEvent) {
+                    let TallyEvent::Counted { votes } = event;
+                    let one = &1;
+                    let of = Of { votes: *votes, one: *one };
+                    $(self.$field += of.$of;)*
+                }
+            }
+        }
+    };
+}
+
+/// What an event adds.
+struct Of {
+    votes: u64,
+    one: u64,
+}
+
+tally!(old { votes += votes });
+tally!(new { votes += votes, counts += one });
+
+/// Makes the snapshots of the old program look as if the type of the new one had written them: the
+/// program is deployed again, and the type keeps its name.
+async fn rename_types(bench: &Bench) {
+    for document in snapshots(bench).await {
+        let mut value = document.value.to_vec();
+        let name = b"::old::Tally";
+        let at = value.windows(name.len()).position(|it| it == name).unwrap();
+        value[at..at + name.len()].copy_from_slice(b"::new::Tally");
+        let batch = WriteBatch::new().put(document.key, ExpectedRevision::Any, value);
+        bench.store.write(batch).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_of_a_state_that_has_gained_a_field_is_ignored_counted_and_replaced() {
+    let bench = Bench::new();
+    let before = Repository::<old::Tally>::new(bench.kernel.clone());
+    let before = before.with_snapshots(every(3)).unwrap();
+    for votes in 1..=4 {
+        before.execute("a", &votes).await.unwrap();
+    }
+    rename_types(&bench).await;
+    let after = Repository::<new::Tally>::new(bench.kernel.clone());
+    let after = after.with_snapshots(every(3)).unwrap();
+    assert_eq!(after.load("a").await.unwrap().state, new::Tally { votes: 10, counts: 4 });
+    let stats = after.snapshot_stats().unwrap();
+    assert_eq!((stats.used(), stats.ignored()), (0, 1));
+    after.execute("a", &5).await.unwrap();
+    assert_eq!(after.load("a").await.unwrap().state, new::Tally { votes: 15, counts: 5 });
+    assert_eq!((stats.used(), stats.ignored(), stats.taken()), (1, 2, 1));
+    assert_eq!(snapshots(&bench).await.len(), 1, "the old one is gone");
+}
+
+/// A state that CBOR does not hold: `Some(None)` is read as `None`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Ballot {
+    votes: u64,
+    answer: Option<Option<bool>>,
+}
+
+impl Aggregate for Ballot {
+    const CATEGORY: &'static str = category!("tally");
+    type Command = u64;
+    type Event = TallyEvent;
+    type Rejection = Infallible;
+
+    fn decide(&self, votes: &u64, _: &Context<'_>) -> Verdict<Self> {
+        Ok(Decision::from([TallyEvent::Counted { votes: *votes }]))
+    }
+
+    fn evolve(&mut self, event: &TallyEvent) {
+        let TallyEvent::Counted { votes } = event;
+        self.votes += votes;
+        self.answer = (self.votes > 3).then_some(None);
+    }
+}
+
+#[tokio::test]
+async fn one_of_a_state_that_does_not_read_back_is_never_stored_and_the_reason_is_told() {
+    let bench = Bench::new();
+    let ballots = Repository::<Ballot>::new(bench.kernel.clone());
+    let ballots = ballots.with_snapshots(every(1)).unwrap();
+    let stats = ballots.snapshot_stats().unwrap();
+    ballots.execute("a", &3).await.unwrap();
+    assert_eq!((stats.taken(), stats.unreadable()), (1, None));
+    for _ in 0..9 {
+        ballots.execute("a", &1).await.unwrap();
+    }
+    let unreadable = stats.unreadable().unwrap();
+    assert!(unreadable.contains("field=answer: stream=tally-a"), "{unreadable}");
+    assert_eq!((stats.taken(), stats.failed()), (1, 0), "and no more are tried");
+    let loaded = ballots.load("a").await.unwrap().state;
+    assert_eq!((loaded.votes, loaded.answer), (12, Some(None)));
 }
 
 /// Documents that never answer.

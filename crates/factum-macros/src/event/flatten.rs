@@ -9,6 +9,7 @@ use crate::{
     attribute::{crate_path_or_default, each_key, key},
     constant,
     error::{Errors, Misuse},
+    serde_attribute::{On, check_event},
 };
 
 /// The code that `derive(Event)` generates for such an enum.
@@ -60,6 +61,7 @@ fn variant_shape(variant: &Variant) -> TokenStream {
 }
 
 fn refuse_keys(attributes: &[Attribute], errors: &mut Errors) {
+    check_event(attributes, On::Flattened, errors);
     each_key(attributes, "event", errors, |meta| {
         Err(Misuse::BesideFlatten(&key(meta)).at(&meta.path))
     });

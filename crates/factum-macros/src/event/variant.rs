@@ -4,7 +4,11 @@ use proc_macro2::Ident;
 use syn::Fields;
 
 use super::{attribute::VariantAttribute, payload, tag::Tag, upcast::Upcasters};
-use crate::{error::Errors, name::Names};
+use crate::{
+    error::Errors,
+    name::Names,
+    serde_attribute::{On, check_event},
+};
 
 /// A variant, checked.
 pub(super) struct Variant<'a> {
@@ -28,6 +32,7 @@ impl<'a> Variant<'a> {
         let attribute = VariantAttribute::parse(&variant.attrs, errors);
         let schema_version = attribute.schema_version.map_or(1, |version| version.number);
         let upcasters = Upcasters::of_variant(attribute.upcasts, schema_version, errors);
+        check_event(&variant.attrs, On::Variant, errors);
         payload::check(&variant.fields, errors);
         let tags = (variant.fields.iter().zip(variant.fields.members()))
             .filter_map(|(field, member)| Tag::of(field, member, errors))

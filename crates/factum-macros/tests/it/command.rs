@@ -93,6 +93,39 @@ fn a_command_is_read_by_its_name_from_its_fields() {
     assert!(matches!(read, Some(Ok(BankAccountCommand::DepositMoney(5)))));
 }
 
+/// As clients write it that name fields otherwise than Rust does.
+#[derive(Debug, PartialEq, Serialize, Deserialize, factum_macros::Command)]
+#[command(crate = factum_kernel, prefix = "room")]
+#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
+enum RoomCommand {
+    BookRoom {
+        first_night: u64,
+    },
+    #[serde(rename = "free", rename_all = "kebab-case")]
+    FreeRoom {
+        last_night: u64,
+    },
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, factum_macros::Command)]
+#[command(crate = factum_kernel)]
+#[serde(rename_all(deserialize = "camelCase"))]
+struct CleanRoom {
+    on_floor: u64,
+}
+
+#[test]
+fn fields_are_named_as_serde_names_all_of_them() {
+    let book = RoomCommand::BookRoom { first_night: 7 };
+    assert_eq!(read("room.book-room", r#"{"firstNight": 7}"#), Some(Ok(book)));
+    let free = RoomCommand::FreeRoom { last_night: 9 };
+    assert_eq!(read("room.free-room", r#"{"last-night": 9}"#), Some(Ok(free)));
+    let clean = CleanRoom { on_floor: 2 };
+    assert_eq!(read("clean-room", r#"{"onFloor": 2}"#), Some(Ok(clean)));
+    let snake = read::<RoomCommand>("room.book-room", r#"{"first_night": 7}"#).unwrap();
+    assert!(snake.unwrap_err().starts_with("unknown field `first_night`, expected `firstNight`"));
+}
+
 #[test]
 fn what_is_no_command_is_told() {
     assert_eq!(read::<OrderCommand>("order.Place", "{}"), None);

@@ -230,16 +230,10 @@ fn serde_attributes_of_fields_are_obeyed() {
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, factum_macros::Event)]
 #[event(crate = factum_kernel)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(crate = "serde", expecting = "a tree")]
 enum TreeEvent {
-    #[serde(rename = "leaf")]
-    LeafGrown {
-        size: u8,
-    },
-    Grafted {
-        branches: Vec<Self>,
-        parent: Option<Box<Self>>,
-    },
+    LeafGrown { size: u8 },
+    Grafted { branches: Vec<Self>, parent: Option<Box<Self>> },
 }
 
 #[test]

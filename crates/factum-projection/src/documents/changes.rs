@@ -39,7 +39,7 @@ impl Changes {
         if self.0.receiver_count() == 0 {
             return;
         }
-        let changed = tx.changed().map(|change| (change.key.into(), change.after.cloned()));
+        let changed = tx.changed().map(|(key, entry)| (key.into(), entry.value.clone()));
         let changed: Arc<[_]> = changed.collect();
         if !changed.is_empty() {
             let _ = self.0.send(Changed::Documents(changed));

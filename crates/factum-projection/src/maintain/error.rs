@@ -1,6 +1,6 @@
 //! The errors of maintained projections and their builds.
 
-use factum_consumer::{ConsumerName, InvalidConsumerName, StartError, StopReason};
+use factum_consumer::{ConsumerName, DeadLetter, InvalidConsumerName, StartError, StopReason};
 use factum_kernel::{ErrorKind, StoreError};
 
 use crate::model_build::{Build, Refusal};
@@ -52,6 +52,21 @@ pub enum BuildError {
         #[source]
         reason: StopReason,
     },
+    /// An event is parked in the build, so the build does not take over.
+    #[error(
+        "an event is parked in the build, mend the projection and retry the event, or discard it, \
+         or cancel the build: projection={projection} build={build} stream={} event={} \
+         position={} error={}",
+        letter.stream, letter.event, letter.position, letter.error
+    )]
+    Parked {
+        /// The projection.
+        projection: ConsumerName,
+        /// The build.
+        build: Build,
+        /// The first parked event, with its stream and error.
+        letter: Box<DeadLetter>,
+    },
     /// No earlier build is kept.
     #[error("no earlier build is kept, rebuild instead: projection={0}")]
     NothingKept(ConsumerName),
@@ -71,7 +86,7 @@ impl BuildError {
             Self::Start(error) => error.kind(),
             Self::Store(error) => error.kind().into(),
             Self::Building { .. } | Self::Superseded { .. } => ErrorKind::Conflict,
-            Self::NothingKept(_) => ErrorKind::Invalid,
+            Self::NothingKept(_) | Self::Parked { .. } => ErrorKind::Invalid,
             Self::Stopped { .. } | Self::Closed(_) | Self::RuntimeEnded(_) => ErrorKind::Closed,
         }
     }

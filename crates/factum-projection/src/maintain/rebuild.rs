@@ -2,12 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use factum_consumer::{ConsumerHandle, ConsumerState, StopReason, Target};
+use factum_consumer::{ConsumerHandle, ConsumerState, DeadLetter, StopReason, Target};
 use factum_kernel::Position;
 
 use super::{BuildError, Local, Maintained, Request};
 
-use crate::model_build::Build;
+use crate::model_build::{Build, REFRESH};
 
 /// A build under way. Dropping this handle changes nothing: the build takes over when it has caught
 /// up.
@@ -86,7 +86,8 @@ impl<T: Target> Rebuild<T> {
     ///
     /// # Errors
     /// [`BuildError::Superseded`] if the build was dropped, [`BuildError::Stopped`] if its consumer
-    /// has stopped.
+    /// has stopped, and [`BuildError::Parked`] as soon as an event is parked in it. The build goes
+    /// on after that: when the event is retried or discarded, call this again.
     pub async fn done(&self) -> Result<(), BuildError> {
         let projection = self.maintained.name();
         let mut local = self.maintained.local();
@@ -103,9 +104,9 @@ impl<T: Target> Rebuild<T> {
                     None => local.building.clone().filter(|it| it.build == self.build),
                 }
             };
-            let stopped = async {
+            let hindered = async {
                 match running {
-                    Some(running) => stops(&running.consumer).await,
+                    Some(running) => hindered(&running.consumer).await,
                     None => std::future::pending().await,
                 }
             };
@@ -114,10 +115,17 @@ impl<T: Target> Rebuild<T> {
                 changed = local.changed() => if changed.is_err() {
                     return Err(local.borrow().error(projection));
                 },
-                reason = stopped => {
+                hindrance = hindered => {
                     let projection = projection.clone();
                     let build = self.build;
-                    return Err(BuildError::Stopped { projection, build, reason });
+                    return Err(match hindrance {
+                        Hindrance::Stopped(reason) => {
+                            BuildError::Stopped { projection, build, reason }
+                        }
+                        Hindrance::Parked(letter) => {
+                            BuildError::Parked { projection, build, letter }
+                        }
+                    });
                 }
             }
         }
@@ -128,6 +136,41 @@ impl<T: Target> Rebuild<T> {
     fn outcome(&self, local: &Local<T>) -> Option<bool> {
         let is_under_way = local.building.as_ref().is_some_and(|it| it.build == self.build);
         (!is_under_way).then(|| local.builds.keeps(self.build))
+    }
+}
+
+/// The reason why a build waits for the operator.
+enum Hindrance {
+    Stopped(StopReason),
+    Parked(Box<DeadLetter>),
+}
+
+async fn hindered(consumer: &ConsumerHandle) -> Hindrance {
+    tokio::select! {
+        biased;
+        reason = stops(consumer) => Hindrance::Stopped(reason),
+        letter = parks(consumer) => Hindrance::Parked(letter),
+    }
+}
+
+/// Waits until an event is parked, in any process.
+async fn parks(consumer: &ConsumerHandle) -> Box<DeadLetter> {
+    let mut health = consumer.watch();
+    loop {
+        let is_parked = {
+            let here = async { health.wait_for(|health| health.parked > 0).await.is_ok() };
+            tokio::select! {
+                biased;
+                is_parked = here => is_parked,
+                () = consumer.clock().sleep(REFRESH) => {
+                    consumer.parked_elsewhere().await.is_ok_and(|parked| parked > 0)
+                }
+            }
+        };
+        if is_parked && let Some(letter) = consumer.dead_letters().await.into_iter().next() {
+            return Box::new(letter);
+        }
+        consumer.clock().sleep(REFRESH).await;
     }
 }
 

@@ -1,17 +1,24 @@
 //! Snapshots of a model in memory: the model in pieces, and a header that names them.
 
-use std::{any::type_name, borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    any::type_name,
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use factum_consumer::{
     ConsumerName, StartFrom, TargetError,
     part::{
-        SnapshotHeader, StoredLetter, Wanted, header_key,
+        NO_PIECES, SnapshotHeader, StoredLetter, Wanted, header_key,
         progress::{self, Mark, Progress},
         version_of, written,
     },
 };
 use factum_kernel::{
+    __private::{digest_of, encode_read_back},
     Cbor, Codec, DocumentStore, ExpectedRevision, InvalidStreamId, Kernel, KeyRange, Position,
     ScanQuery, StreamId, WriteBatch,
 };
@@ -35,6 +42,8 @@ pub(super) struct Snapshots {
     model: ConsumerName,
     /// The events that the model wants, for other processes.
     wanted: Wanted,
+    /// False if the model does not read back. Set at the first snapshot of a start.
+    reads_back: OnceLock<bool>,
 }
 
 /// The content of a snapshot.
@@ -46,7 +55,7 @@ pub(super) struct Restored<M> {
 
 impl Snapshots {
     pub(super) fn new(kernel: Kernel, model: ConsumerName, wanted: Wanted) -> Self {
-        Self { kernel, model, wanted }
+        Self { kernel, model, wanted, reads_back: OnceLock::new() }
     }
 
     fn documents(&self) -> &Arc<dyn DocumentStore> {
@@ -69,9 +78,9 @@ impl Snapshots {
         self.write(WriteBatch::new().put(mark_key(&self.model), any, mark)).await
     }
 
-    /// Reads the last snapshot. If its model can't be read or is of another type, only its progress
-    /// is returned.
-    pub(super) async fn restore<M: DeserializeOwned>(
+    /// Reads the last snapshot. If its model can't be read, or is of another type or of one that
+    /// has gained or lost a field since, only its progress is returned.
+    pub(super) async fn restore<M: Serialize + DeserializeOwned>(
         &self,
     ) -> Result<Option<Restored<M>>, TargetError> {
         let key = header_key(&self.model);
@@ -84,7 +93,9 @@ impl Snapshots {
             }
             if let Some(bytes) = self.pieces(&header).await? {
                 let letters = letters(header.letters)?;
-                let model = Cbor::decode(&bytes).ok().map(|model| (model, letters));
+                let is_same = |model: &M| digest_of(model).is_ok_and(|it| it == header.digest);
+                let model = Cbor::decode(&bytes).ok().filter(is_same);
+                let model = model.map(|model| (model, letters));
                 return Ok(Some(Restored { progress, model }));
             }
             let again = self.documents().get(&key).await?;
@@ -108,15 +119,16 @@ impl Snapshots {
         Ok((pieces == header.pieces).then_some(bytes))
     }
 
-    /// Writes a snapshot: its pieces, then the header that names them.
-    pub(super) async fn store<M: Serialize>(
+    /// Writes a snapshot: its pieces, then the header that names them. Of a model that does not
+    /// read back, only the header is written.
+    pub(super) async fn store<M: Serialize + DeserializeOwned>(
         &self,
         model: &M,
         progress: Progress,
         letters: &BTreeMap<StreamId, StoredLetter>,
     ) -> Result<(), TargetError> {
         let mut out = BytesMut::new();
-        Cbor::encode(model, &mut out).map_err(|error| TargetError::Broken(Arc::new(error)))?;
+        let digest = self.encode(model, &mut out)?;
         let now = self.kernel.clock().now();
         // The name is unique, so that pieces of two processes never mix.
         let name = format!("{:032x}", self.kernel.ids().uuid(now).as_u128());
@@ -135,10 +147,11 @@ impl Snapshots {
         let letters = letters
             .iter()
             .map(|(stream, letter)| (stream.to_string(), progress::encode(letter).to_vec()));
+        let letters = letters.collect();
         let model_type = Cow::Borrowed(type_name::<M>());
-        let pieces = pieces.len();
-        let header =
-            SnapshotHeader { progress, letters: letters.collect(), name, pieces, model_type };
+        let pieces = if digest.is_some() { pieces.len() } else { NO_PIECES };
+        let digest = digest.unwrap_or_default();
+        let header = SnapshotHeader { progress, letters, name, pieces, model_type, digest };
         let before = self.write_header(&header).await?;
         self.sweep(before, &header.name).await;
         Ok(())
@@ -156,8 +169,9 @@ impl Snapshots {
             progress,
             letters: Vec::new(),
             name: String::new(),
-            pieces: 0,
+            pieces: NO_PIECES,
             model_type: Cow::Borrowed(type_name::<M>()),
+            digest: 0,
         };
         let (key, absent) = (header_key(&self.model), ExpectedRevision::Absent);
         let batch = WriteBatch::new().put(key, absent, progress::encode(&header));
@@ -166,6 +180,33 @@ impl Snapshots {
             Ok(()) | Err(TargetError::Fenced) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Encodes a model and returns its digest; `None` if the model does not read back. That is
+    /// found at the first snapshot, and logged. A later model that does not read back is ignored
+    /// by its digest when it is restored.
+    fn encode<M: Serialize + DeserializeOwned>(
+        &self,
+        model: &M,
+        out: &mut BytesMut,
+    ) -> Result<Option<u64>, TargetError> {
+        let broken = |error| TargetError::Broken(Arc::new(error));
+        match self.reads_back.get() {
+            Some(true) => {
+                Cbor::encode(model, out).map_err(broken)?;
+                return digest_of(model).map(Some).map_err(broken);
+            }
+            Some(false) => return Ok(None),
+            None => {}
+        }
+        let encoded = encode_read_back(model, out);
+        let _ = self.reads_back.set(encoded.is_ok());
+        if let Err(error) = &encoded {
+            out.clear();
+            let consumer = &self.model;
+            tracing::error!(%consumer, %error, "no snapshots of a model that does not read back");
+        }
+        Ok(encoded.ok())
     }
 
     /// Replaces the header, and returns the name of the snapshot before, whose pieces can be

@@ -1,12 +1,12 @@
 //! Queries for a page of documents, and their pages.
 
 use factum_consumer::ConsumerName;
-use factum_kernel::{KeyRange, ScanQuery};
+use factum_kernel::ScanQuery;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    documents::documents_prefix,
-    index::{self, AFTER_TEXT, IndexRange},
+    documents::{document_range, documents_prefix},
+    index::{self, IndexRange},
     model_build::Build,
 };
 
@@ -126,12 +126,7 @@ impl ModelQuery {
     pub(super) fn scan(&self, consumer: &ConsumerName) -> ScanQuery {
         let base = self.base(consumer);
         let mut range = match &self.selection {
-            Selection::Keys(prefix) if prefix.is_empty() => {
-                // Index entries sort after all document keys, and are left out.
-                let to = [&base[..], &[AFTER_TEXT]].concat();
-                KeyRange::new(base.clone(), to)
-            }
-            Selection::Keys(prefix) => KeyRange::prefix([&base[..], prefix.as_bytes()].concat()),
+            Selection::Keys(prefix) => document_range(&documents_prefix(consumer), prefix),
             Selection::Index(_, range) => range.keys(&base),
         };
         if let Some(Continuation { last, .. }) = &self.then {

@@ -12,11 +12,13 @@ mod delivery;
 mod failure;
 mod handover;
 mod health;
+mod index;
 #[cfg(feature = "postgres")]
 #[path = "../../../factum-postgres/tests/it/instance.rs"]
 #[expect(dead_code, reason = "the store's tests need more of it")]
 mod instance;
 mod killed;
+mod large;
 mod lease;
 mod ledger;
 mod live;

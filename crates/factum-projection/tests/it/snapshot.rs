@@ -222,3 +222,67 @@ async fn models_of_two_processes_do_not_mix_their_snapshots() {
     assert_eq!(again.health().handled, 0, "the last snapshot is whole");
     assert_eq!(*again.read().await.unwrap(), bench.fold().await);
 }
+
+/// The number and the sum of the deposits: the type of a later program, under the same name.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Both {
+    cents: u64,
+    count: u64,
+}
+
+impl Model for Both {
+    fn add(&mut self, cents: u64) {
+        self.cents += cents;
+        self.count += 1;
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Cent {
+    cents: u64,
+}
+
+impl Model for Cent {
+    fn add(&mut self, cents: u64) {
+        self.cents += cents;
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_model_that_has_gained_a_field_is_ignored() {
+    let bench = deposits().await;
+    start::<Cent>(&bench).await.stop().await;
+    let documents = bench.kernel.documents();
+    let key = &b"$consumer/deposits@1/snapshot"[..];
+    let mut taken = documents.get(key).await.unwrap().unwrap().value.to_vec();
+    let at = taken.windows(6).position(|it| it == b"::Cent").unwrap();
+    taken[at..at + 6].copy_from_slice(b"::Both");
+    let batch = WriteBatch::new().put(key, ExpectedRevision::Any, taken);
+    documents.write(batch).await.unwrap();
+    let both = start::<Both>(&bench).await;
+    assert_eq!(*both.read().await.unwrap(), Both { cents: 12, count: 2 });
+}
+
+/// A model that CBOR does not hold: `Some(None)` is read as `None`.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Answered(Option<Option<u64>>);
+
+impl Model for Answered {
+    fn add(&mut self, _: u64) {
+        self.0 = Some(None);
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_read_back_is_folded_again_and_never_restored_otherwise() {
+    let bench = deposits().await;
+    for _ in 0..2 {
+        let answered = start::<Answered>(&bench).await;
+        assert_eq!(*answered.read().await.unwrap(), Answered(Some(None)));
+        assert_eq!(answered.health().handled, 3, "from the log");
+        answered.stop().await;
+    }
+    let pieces = ScanQuery::new(KeyRange::prefix("$model/deposits@1/"));
+    assert!(bench.kernel.documents().scan(pieces).await.unwrap().documents.is_empty());
+}

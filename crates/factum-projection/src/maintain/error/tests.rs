@@ -1,6 +1,11 @@
-use factum_consumer::{ConsumerName, HandleError, StartError, StopReason};
+use std::error::Error;
+
+use factum_consumer::{
+    ConsumerName, DeadLetter, HandleError, StartError, StopReason, part::StoredLetter,
+};
 use factum_kernel::{
-    CodecError, DecodeError, DecodeReason, ErrorKind, InvalidTag, Position, StoreError, Tag,
+    CodecError, DecodeError, DecodeReason, ErrorKind, InvalidTag, Position, StoreError, StreamId,
+    Tag,
 };
 use factum_testing::{Hidden, assert_kinds};
 
@@ -22,6 +27,13 @@ fn undecoded() -> DecodeError {
     DecodeError { stream, position, name: "account.opened".into(), schema_version: 1, reason }
 }
 
+fn letter() -> DeadLetter {
+    let event = "account.opened".into();
+    let error = "x".into();
+    let letter = StoredLetter { version: 1, position: 1, event, error, attempts: 1, parked_at: 0 };
+    letter.open(&StreamId::new("account", "ada").expect("it is a stream"))
+}
+
 fn no_tag() -> InvalidTag {
     Tag::new("", "").expect_err("it is no tag")
 }
@@ -41,6 +53,9 @@ fn every_error_of_read_models_has_its_kind() {
         BuildError::Stopped { .. } = BuildError::Stopped {
             projection: projection.clone(), build, reason: StopReason::Fenced,
         } => Closed,
+        BuildError::Parked { .. } = BuildError::Parked {
+            projection: projection.clone(), build, letter: Box::new(letter()),
+        } => Invalid,
         BuildError::NothingKept(_) = BuildError::NothingKept(name()) => Invalid,
         BuildError::Closed(_) = BuildError::Closed(name()) => Closed,
         BuildError::RuntimeEnded(_) = BuildError::RuntimeEnded(name()) => Closed,

@@ -33,6 +33,7 @@ impl Projection for AccountList {
         documents
             .with_index(Index::new("owner", |row: &Row| [row.owner.as_str().into()]))
             .with_index(Index::new("balance", |row: &Row| [row.cents.into()]))
+            .with_index(Index::new("rich", |row: &Row| [(row.owner.as_str(), row.cents).into()]))
     }
 
     async fn project(
@@ -105,6 +106,11 @@ async fn querying() -> Done {
     let rich = ModelQuery::index("balance", IndexRange::within(100_u64..)).backward();
     let keys: Vec<_> = rows.list(rich).await?.documents.into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["eve", "ada"]);
+
+    let rich_adas = ModelQuery::index("rich", IndexRange::within(100_u64..).under("ada"));
+    assert_eq!(rows.list(rich_adas).await?.documents.len(), 1);
+    let with_a = ModelQuery::index("owner", IndexRange::beginning("a"));
+    assert_eq!(rows.list(with_a).await?.documents.len(), 1);
 
     let mut found = Vec::new();
     let mut query = Some(ModelQuery::all().with_documents_max(2));
