@@ -165,7 +165,7 @@ async fn consumers_are_published_with_what_ails_them_those_that_are_ill_in_front
             ("a-well", "live", 2, Some(0), 0)
         ]
     );
-    assert_eq!(consumers[1].cause.as_deref(), Some("thirteen: position=2"));
+    assert_eq!(consumers[1].cause.as_deref(), Some("an event failed: position=2: thirteen"));
     assert_eq!((consumers[2].handled, &consumers[2].cause), (2, &None));
     app.supervisor().shutdown().await;
 }
