@@ -28,9 +28,9 @@ pub struct SnapshotPolicy {
     pub kept: usize,
     /// A state that is larger than this, in bytes, is stored compressed (LZ4).
     pub compress_above_bytes: usize,
-    /// The number of the state's shape. Raise it when the state's type keeps its name and fields but
-    /// its meaning changes: snapshots with another number, or of a type with another name or other
-    /// fields, are ignored. A new field that is left out where it is empty
+    /// The number of the state's shape. Raise it when the state's type keeps its name and fields
+    /// but its meaning changes: snapshots with another number, or of a type with another name or
+    /// other fields, are ignored. A new field that is left out where it is empty
     /// (`skip_serializing_if`) needs it too.
     pub state_version: u32,
 }
