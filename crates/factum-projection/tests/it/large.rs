@@ -73,11 +73,11 @@ fn on(store: &Arc<MemoryStore>, documents: Arc<dyn DocumentStore>) -> Bench {
     Bench::on(Kernel::new(store.clone(), documents).with_tag_key(TagKey::new([1; 32])))
 }
 
-fn start(bench: &Bench) -> ProjectionHandle<Everywhere> {
-    start_with(bench, options())
+async fn start(bench: &Bench) -> ProjectionHandle<Everywhere> {
+    start_with(bench, options()).await
 }
 
-fn start_with(bench: &Bench, options: ConsumerOptions) -> ProjectionHandle<Everywhere> {
+async fn start_with(bench: &Bench, options: ConsumerOptions) -> ProjectionHandle<Everywhere> {
     let target = Documents::new(&bench.kernel);
     bench.consumers.start_projection(Everywhere, target, options).await.unwrap()
 }
@@ -105,12 +105,12 @@ async fn an_event_that_changes_more_than_one_write_holds_is_projected() {
     let bench = on(&store, store.clone());
     bench.open("ada").await;
     bench.deposits("ada", 3).await;
-    let everywhere = start(&bench);
+    let everywhere = start(&bench).await;
     everywhere.wait_for(bench.head(), LONG).await.unwrap();
     is_whole(&bench, &[1, 2, 3]).await;
     assert_eq!((everywhere.health().parked, everywhere.health().handled), (0, 4));
     everywhere.stop().await;
-    let again = start(&bench.again());
+    let again = start(&bench.again()).await;
     again.wait_for(bench.head(), LONG).await.unwrap();
     assert_eq!(again.health().handled, 0);
 }
@@ -171,7 +171,7 @@ async fn after_death(left: usize, does_last_arrive: bool) -> Option<Bench> {
     let plain = on(&store, store.clone());
     plain.open("ada").await;
     plain.deposits("ada", 2).await;
-    let dies = start(&first);
+    let dies = start(&first).await;
     if dies.wait_for(plain.head(), LONG).await.is_ok() {
         return None;
     }
@@ -179,12 +179,12 @@ async fn after_death(left: usize, does_last_arrive: bool) -> Option<Bench> {
     // The next process dies too, a few writes later.
     let dying = Dying { store: store.clone(), left: AtomicUsize::new(5), does_last_arrive };
     let second = on(&store, Arc::new(Forwarding(dying)));
-    start(&second).stop().await;
+    start(&second).await.stop().await;
     Some(plain)
 }
 
 async fn continues(plain: &Bench) {
-    let everywhere = start(plain);
+    let everywhere = start(plain).await;
     everywhere.wait_for(plain.head(), LONG).await.unwrap();
     assert_eq!(everywhere.health().parked, 0);
     is_whole(plain, &[1, 2]).await;
@@ -234,7 +234,7 @@ async fn lost_answers_and_failures_change_no_result() {
         let plain = on(&store, store.clone());
         plain.open("ada").await;
         plain.deposits("ada", 2).await;
-        start(&rough).wait_for(plain.head(), LONG).await.unwrap();
+        start(&rough).await.wait_for(plain.head(), LONG).await.unwrap();
         is_whole(&plain, &[1, 2]).await;
     }
 }
@@ -248,7 +248,7 @@ async fn a_prefix_is_removed_however_many_documents_have_it() {
     bench.deposit("ada", 50).await;
     let withdraw = factum_testing::bank::AccountCommand::Withdraw { cents: 1 };
     bench.accounts.execute("ada", &withdraw).await.unwrap();
-    start(&bench).wait_for(bench.head(), LONG).await.unwrap();
+    start(&bench).await.wait_for(bench.head(), LONG).await.unwrap();
     let documents = bench.kernel.documents();
     let even = in_documents::<Seen>(&**documents, "$model/everywhere@1/even/").await;
     assert_eq!(even.len() as u64, DOCUMENTS / 2);
@@ -265,7 +265,7 @@ async fn in_partitions_the_error_names_the_limit_and_the_remedy() {
     let bench = on(&store, store.clone());
     bench.open("ada").await;
     bench.deposits("ada", 1).await;
-    let everywhere = start_with(&bench, options().with_partitions(Partitions::by_stream(2)));
+    let everywhere = start_with(&bench, options().with_partitions(Partitions::by_stream(2))).await;
     everywhere.wait_for(bench.head(), LONG).await.unwrap();
     let letters = everywhere.dead_letters().await;
     let [letter] = &letters[..] else { panic!("{letters:?}") };
