@@ -113,6 +113,10 @@ impl AppendBatch {
         }
     }
 
+    pub(crate) fn first_event_mut(&mut self) -> Option<&mut NewEvent> {
+        self.parts_mut().writes.first_mut()?.events.first_mut()
+    }
+
     pub(crate) fn add_condition(&mut self, condition: AppendCondition) {
         self.parts_mut().conditions.push(condition);
     }

@@ -1,5 +1,9 @@
 //! A digest of a value as serde sees it, to tell whether what was read is what was written.
 //!
+//! The digest of a command's content is stored too, as a keyed hash. So a digest must not change
+//! from one version of Factum to the next, and it depends on the names of fields and variants, not
+//! on their order.
+//!
 //! Bytes don't tell: JSON has one `null` for `None`, `Some(None)` and `Some(())`. serde does: every
 //! value goes through it before a codec leaves something out.
 
@@ -195,8 +199,8 @@ impl<'a> Serializer for &'a mut Digester {
         self.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, _: &'static str, index: u32, _: &'static str) -> Done {
-        self.add(Kind::Variant, index.into());
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Done {
+        self.add_bytes(Kind::Variant, variant.as_bytes());
         Ok(())
     }
 
@@ -207,11 +211,11 @@ impl<'a> Serializer for &'a mut Digester {
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
         _name: &'static str,
-        index: u32,
-        _variant: &'static str,
+        _index: u32,
+        variant: &'static str,
         value: &T,
     ) -> Done {
-        self.add(Kind::Variant, index.into());
+        self.add_bytes(Kind::Variant, variant.as_bytes());
         value.serialize(self)
     }
 
@@ -230,11 +234,11 @@ impl<'a> Serializer for &'a mut Digester {
     fn serialize_tuple_variant(
         self,
         _name: &'static str,
-        index: u32,
-        _variant: &'static str,
+        _index: u32,
+        variant: &'static str,
         _len: usize,
     ) -> Result<Self, NotSerializable> {
-        self.add(Kind::Variant, index.into());
+        self.add_bytes(Kind::Variant, variant.as_bytes());
         Ok(self)
     }
 
@@ -249,11 +253,11 @@ impl<'a> Serializer for &'a mut Digester {
     fn serialize_struct_variant(
         self,
         _name: &'static str,
-        index: u32,
-        _variant: &'static str,
+        _index: u32,
+        variant: &'static str,
         _len: usize,
     ) -> Result<Self, NotSerializable> {
-        self.add(Kind::Variant, index.into());
+        self.add_bytes(Kind::Variant, variant.as_bytes());
         Ok(self)
     }
 

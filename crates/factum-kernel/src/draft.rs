@@ -13,6 +13,7 @@ use crate::{
     error::StoreError,
     event::NewEvent,
     execution::{ExecuteError, Executed},
+    identity::Once,
     load::{At, Folding, Last, LoadError, Loaded},
     metadata::Metadata,
     position::Position,
@@ -24,7 +25,6 @@ use crate::{
     snapshot::{Since, SnapshotHeader},
     store::EventStore,
     stream::StreamId,
-    tag::Tag,
     version::StreamVersion,
 };
 
@@ -191,29 +191,30 @@ impl<A: Aggregate> Draft<A> {
         command: &A::Command,
         metadata: &Metadata,
     ) -> Result<Drafted<A>, ExecuteError<A::Rejection>> {
-        self.decide_tagged(repository, command, metadata, None)
+        self.decide_once(repository, command, metadata, None)
     }
 
-    /// Like [`decide`](Self::decide), and adds a tag to each of the command's events.
-    /// [`Repository::tagged`] finds them by it.
+    /// Like [`decide`](Self::decide), for a command with an id. Its events get the id's tag, by
+    /// which [`Kernel::tagged`](crate::Kernel::tagged) finds them, and the first one says which
+    /// command the id names.
     ///
     /// # Errors
     /// See [`decide`](Self::decide).
     ///
     /// # Panics
     /// See [`decide`](Self::decide).
-    pub fn decide_tagged(
+    pub fn decide_once(
         &mut self,
         repository: &Repository<A>,
         command: &A::Command,
         metadata: &Metadata,
-        tag: Option<&Tag>,
+        once: Option<&Once>,
     ) -> Result<Drafted<A>, ExecuteError<A::Rejection>> {
         self.check(repository)?;
         if !self.guards.is_empty() {
             return Ok(Drafted::PutOff);
         }
-        let encoder = Encoder::new(repository.kernel(), metadata).with_tag(tag);
+        let encoder = Encoder::new(repository.kernel(), metadata).with_tag(once.map(Once::tag));
         let is_first = self.answers == 0;
         self.answers += 1;
         let cx = encoder.context(self.stream.key(), self.loaded.version);
@@ -221,7 +222,11 @@ impl<A: Aggregate> Draft<A> {
         if !is_first && !decision.events.is_empty() && !decision.guards.is_empty() {
             return Ok(Drafted::PutOff);
         }
-        Ok(self.take(repository, encoder.encode(decision)?))
+        let mut encoded = encoder.encode(decision)?;
+        if let (Some(once), Some(first)) = (once, encoded.events.first_mut()) {
+            once.sign(first, repository.kernel().tag_key());
+        }
+        Ok(self.take(repository, encoded))
     }
 
     /// Adds the events and guards of a decision, if the batch has room.

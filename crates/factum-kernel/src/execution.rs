@@ -5,6 +5,7 @@ use std::error::Error;
 use crate::{
     aggregate::Aggregate,
     error::{AppendError, StoreError, VersionConflict},
+    identity::IdTaken,
     kind::ErrorKind,
     load::LoadError,
     position::Position,
@@ -119,6 +120,19 @@ pub enum TransactionError {
     /// A step was rejected. Nothing was stored.
     #[error(transparent)]
     Rejected(StepRejected),
+    /// A step led to no event, although others did. Nothing was stored. If that is right, as for a
+    /// step that only checks something, say so by `allowing_unchanged`.
+    #[error(
+        "a step of the transaction led to no event although others did, allow it with \
+         allowing_unchanged if that is right: step={step}"
+    )]
+    Unchanged {
+        /// The number of the first step without events, from 0.
+        step: usize,
+    },
+    /// The id of the transaction names another command in the log. Nothing was stored.
+    #[error(transparent)]
+    IdTaken(#[from] IdTaken),
     /// Other writers were first at each attempt, or an aggregate does not have the version that the
     /// caller expects. Nothing was stored.
     #[error(transparent)]
@@ -149,6 +163,8 @@ impl TransactionError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rejected(error) => error.kind(),
+            Self::Unchanged { .. } => ErrorKind::Rejected,
+            Self::IdTaken(error) => error.kind(),
             Self::Conflict(error) => error.kind(),
             Self::Overtaken { .. } => ErrorKind::Conflict,
             Self::Load(error) => error.kind(),

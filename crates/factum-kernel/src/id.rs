@@ -80,6 +80,12 @@ impl fmt::Display for EventId {
     }
 }
 
+impl AsRef<[u8]> for EventId {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 /// The only source of randomness. Tests replace it with a seeded one.
 pub trait IdSource: fmt::Debug + Send + Sync + 'static {
     /// Returns a new UUIDv7 with this time. No id is returned twice.

@@ -35,6 +35,7 @@ mod draft;
 mod encoder;
 mod execution;
 mod history;
+mod identity;
 mod kernel;
 mod load;
 mod model;
@@ -65,6 +66,7 @@ pub use execution::{AlongError, DeleteError, ExecuteError, Executed, Transaction
 pub use guarantee::{Durability, Guarantees, Limits, POLL_OWN, POLL_SHARED, Writers};
 pub use history::{History, HistoryEntry};
 pub use id::{EventId, IdSource, SystemIds};
+pub use identity::{COMMAND_TAG, CommandId, IdTaken, NamedCommand, Once};
 pub use kernel::Kernel;
 pub use kind::{Cause, ErrorKind, sentence};
 pub use load::{At, LoadError, Loaded};

@@ -172,6 +172,18 @@ impl<R> Proposal<R> {
         writes.flat_map(|write| write.events.iter().map(|event| (&write.stream, event)))
     }
 
+    /// The number of events so far.
+    pub(crate) fn event_count(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Changes the first event.
+    pub(crate) fn sign(&mut self, sign: impl FnOnce(&mut NewEvent)) {
+        if let Some(first) = self.batch.first_event_mut() {
+            sign(first);
+        }
+    }
+
     /// Adds a condition whose failure is a rejection.
     pub(crate) fn guard(&mut self, condition: AppendCondition, rejection: R) {
         self.condition(condition, Failure::Rejected(rejection));

@@ -215,8 +215,13 @@ impl DuplicateEventType {
     }
 }
 
-/// A command that can be stored, in the queue or by a process manager. `derive(Command)` implements
-/// it.
+/// A command with a stored name, so that an id can name it and a server can take it as JSON.
+/// `derive(Command)` implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no stored name as a command",
+    note = "add `#[derive(Serialize, Deserialize, Command)]` to the type of the command: an id \
+            stands for a name and a content"
+)]
 pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The number of the present schema.
     const SCHEMA_VERSION: u32;

@@ -140,14 +140,23 @@ impl TagKey {
     /// # Errors
     /// [`Tag::new`] refuses the name.
     pub fn hashed(&self, name: &str, value: impl fmt::Display) -> Result<Tag, InvalidTag> {
+        let hash = self.hash(name, value.to_string().as_bytes());
+        Tag::new(name, format_args!("#{hash:032x}"))
+    }
+
+    /// The keyed hash of bytes, for comparisons: without the key the bytes can't be guessed.
+    pub(crate) fn seal(&self, purpose: &str, bytes: &[u8]) -> u64 {
+        (self.hash(purpose, bytes) >> 64) as u64
+    }
+
+    fn hash(&self, name: &str, value: &[u8]) -> u128 {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0[..]).expect("HMAC takes any key");
         mac.update(name.as_bytes());
         // No name holds this byte, so the input can be split into (name, value) in one way only.
         mac.update(b":");
-        mac.update(value.to_string().as_bytes());
+        mac.update(value);
         let hash = mac.finalize().into_bytes();
-        let high: [u8; 16] = hash[..16].try_into().expect("SHA-256 has 32 bytes");
-        Tag::new(name, format_args!("#{:032x}", u128::from_be_bytes(high)))
+        u128::from_be_bytes(hash[..16].try_into().expect("SHA-256 has 32 bytes"))
     }
 }
 

@@ -1,14 +1,13 @@
-//! The events of one aggregate that bear a tag.
+//! The events of the log that bear certain tags.
 
 use crate::{
-    aggregate::Aggregate, error::StoreError, query::Query, read::ReadQuery,
-    recorded::RecordedEvent, repository::Repository, retry::Attempts, stream::StreamId,
+    error::StoreError, kernel::Kernel, position::Position, query::Query, read::ReadQuery,
+    recorded::RecordedEvent, retry::Attempts,
 };
 
-impl<A: Aggregate> Repository<A> {
-    /// Returns the kept events of a stream that match a query, oldest first. The read uses the
-    /// index of tags and skips the events of other streams. While the store is unavailable, it
-    /// waits and tries again.
+impl Kernel {
+    /// Returns the kept events of the log that match a query, oldest first. While the store is
+    /// unavailable, waits and tries again.
     ///
     /// All matching events that were acknowledged before the call are found.
     ///
@@ -16,20 +15,31 @@ impl<A: Aggregate> Repository<A> {
     /// Those of the store.
     pub async fn tagged(
         &self,
-        stream: &StreamId,
         query: Query,
         attempts: &mut Attempts,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
-        let mut found = Vec::new();
-        let mut next = Some(ReadQuery::matching(query));
-        let kernel = self.kernel();
-        while let Some(query) = next {
-            let read = || kernel.events().read(query.clone());
-            let page = kernel.patiently(attempts, |error| Some(error), read).await?;
-            let ours = page.events.iter().filter(|event| event.stream() == *stream);
-            found.extend(ours.cloned());
-            next = query.next(&page);
-        }
+        let (found, _) = self.tagged_through(query, attempts).await?;
         Ok(found)
+    }
+
+    /// The same events, and the position up to which every matching event is among them.
+    pub(crate) async fn tagged_through(
+        &self,
+        query: Query,
+        attempts: &mut Attempts,
+    ) -> Result<(Vec<RecordedEvent>, Position), StoreError> {
+        let mut found = Vec::new();
+        let mut query = ReadQuery::matching(query);
+        loop {
+            let read = || self.events().read(query.clone());
+            let page = self.patiently(attempts, |error| Some(error), read).await?;
+            let through = page.scanned_through;
+            let next = query.next(&page);
+            found.extend(page.events);
+            match next {
+                Some(next) => query = next,
+                None => return Ok((found, through)),
+            }
+        }
     }
 }

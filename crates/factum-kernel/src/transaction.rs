@@ -10,6 +10,7 @@ use crate::{
     batch::AppendBatch,
     error::StoreError,
     execution::TransactionError,
+    identity::Once,
     kernel::Kernel,
     kind::ErrorKind,
     load::{LoadError, Loaded},
@@ -18,7 +19,7 @@ use crate::{
     position::Position,
     proposal::{Committing, Unsent},
     query::{AppendCondition, Query, QueryItem},
-    read::ReadQuery,
+    recorded::RecordedEvent,
     repository::Repository,
     retry::{Attempts, RetryPolicy},
     stream::StreamId,
@@ -27,6 +28,9 @@ use crate::{
 };
 use plan::{Held, HeldModel, Plan, Read};
 use step::{Expect, On, Over, Step};
+
+/// The name of the tag that earlier versions of Factum gave the events of a transaction with an id.
+const EARLIER_TAG: &str = "$transaction";
 
 /// The rejection of a step. Nothing of the transaction was stored.
 #[derive(Debug)]
@@ -82,6 +86,24 @@ impl Stored {
             None => self.versions.push((stream.clone(), version)),
         }
     }
+
+    /// The result that the events of a stored transaction tell.
+    fn of<'e>(events: impl Iterator<Item = &'e RecordedEvent>) -> Self {
+        let mut stored = Self::default();
+        for event in events {
+            stored.note(&event.stream().to_stream_id(), event.version());
+            stored.position = Some(event.position());
+            stored.events += 1;
+        }
+        stored
+    }
+}
+
+/// The result of a search for a stored transaction.
+enum Search {
+    Found(Stored),
+    /// The log has no event of the transaction up to this position.
+    NothingThrough(Position),
 }
 
 /// The outcome of a transaction.
@@ -94,7 +116,7 @@ pub struct Committed {
     /// The version of each written stream after the transaction.
     pub versions: Vec<(StreamId, StreamVersion)>,
     /// True if an earlier attempt stored the transaction, which was recognised by its
-    /// [tag](Transaction::once).
+    /// [id](Transaction::once).
     pub replayed: bool,
     /// The position that the answer is based on: that of the last event, or, if there was no event,
     /// that of the last event that was read.
@@ -183,13 +205,22 @@ pub struct Transaction {
     kernel: Kernel,
     retry: RetryPolicy,
     steps: Vec<Arc<dyn Step>>,
-    once: Option<Tag>,
+    once: Option<Once>,
+    unchanged: Unchanged,
+}
+
+/// The treatment of a step that leads to no event, if another step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unchanged {
+    Refused,
+    Allowed,
 }
 
 impl Transaction {
     /// Makes a transaction without steps.
     pub fn new(kernel: Kernel) -> Self {
-        Self { kernel, retry: RetryPolicy::new(), steps: Vec::new(), once: None }
+        let retry = RetryPolicy::new();
+        Self { kernel, retry, steps: Vec::new(), once: None, unchanged: Unchanged::Refused }
     }
 
     /// Sets the number of attempts of the commit, and the pauses between them.
@@ -230,49 +261,88 @@ impl Transaction {
         self
     }
 
-    /// Adds this tag to all events of the transaction, and stores nothing if the log has an event
-    /// with the tag. Such a transaction is stored already, and is answered with the stored result.
-    pub fn once(mut self, tag: Tag) -> Self {
-        self.once = Some(tag);
+    /// Lets a step lead to no event although others do. Without this, the steps take effect
+    /// together: each leads to an event, or none does.
+    ///
+    /// A step without events may mean that its effect is there already, as that of a refund which
+    /// is paid. Then the payment, which is the next step, must not be made either. Allow it for
+    /// steps that only check something, and for steps that don't depend on each other.
+    pub fn allowing_unchanged(mut self) -> Self {
+        self.unchanged = Unchanged::Allowed;
+        self
+    }
+
+    /// Gives the transaction an id, so that it takes effect once. Its events get the id's tag, and
+    /// the first one says which commands the id names. If the log has events of these commands,
+    /// the answer is the stored result; if the id names others, the error is
+    /// [`IdTaken`](TransactionError::IdTaken).
+    ///
+    /// ```
+    /// use factum_kernel::{
+    ///     CommandId, Metadata, NamedCommand, Once, Repository, Transaction, TransactionError,
+    /// };
+    /// use factum_testing::bank::{Account, AccountCommand};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = std::sync::Arc::new(factum_memory::MemoryStore::new());
+    /// # let kernel = factum_kernel::Kernel::new(store.clone(), store);
+    /// # let kernel = kernel.with_tag_key(factum_kernel::TagKey::new([1; 32]));
+    /// # let accounts = Repository::<Account>::new(kernel.clone());
+    /// # let email = "ada@example.org".to_owned();
+    /// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;
+    /// let pay = |cents| {
+    ///     let deposit = AccountCommand::Deposit { cents };
+    ///     let named = NamedCommand::of_aggregate("account", "ada", &deposit);
+    ///     let once = Once::new(CommandId::derived("order-17", "pay"), [named]);
+    ///     Transaction::new(kernel.clone()).execute(&accounts, "ada", deposit).once(once)
+    /// };
+    /// assert!(!pay(500).commit(&Metadata::new()).await?.replayed);
+    /// assert!(pay(500).commit(&Metadata::new()).await?.replayed);
+    /// let Err(TransactionError::IdTaken(taken)) = pay(600).commit(&Metadata::new()).await else {
+    ///     panic!("the id names another content")
+    /// };
+    /// assert_eq!(taken.stored[0].name(), "account.deposit");
+    /// # Ok(()) }
+    /// ```
+    pub fn once(mut self, once: Once) -> Self {
+        self.once = Some(once);
         self
     }
 
     /// Decides every step and stores the events.
     ///
     /// # Errors
-    /// `Rejected` with the number of the step; `Invalid` if a repository is of another store than
-    /// the transaction; else see [`TransactionError`].
+    /// `Rejected` and `Unchanged` with the number of the step; `Invalid` if a repository is of
+    /// another store than the transaction; else see [`TransactionError`].
     ///
     /// # Cancel safety
     /// If the future is dropped, all of the events are stored or none.
     pub async fn commit(&self, metadata: &Metadata) -> Result<Committed, TransactionError> {
         let mut attempts = Attempts::new(self.retry);
-        // A repeat is not decided again on states that have the effect already.
-        if let Some(stored) = self.stored(&mut attempts).await? {
-            return self.replay(stored, &mut attempts).await;
-        }
         loop {
-            let (mut plan, decided) = self.plan(metadata, &mut attempts).await;
-            // Searched after the states were read: if it is not found, the states don't contain it.
-            if let Some(stored) = self.stored(&mut attempts).await? {
-                return self.replay(stored, &mut attempts).await;
-            }
-            let events = plan.proposal.events().count();
-            // Only an append compares the reads of the steps with one another.
-            let is_answer = match &decided {
-                Ok(()) => events == 0,
-                Err(error) => matches!(error, TransactionError::Rejected(_)),
+            // A repeat is not decided again on states that have the effect already.
+            let through = match self.search(&mut attempts).await? {
+                Search::Found(stored) => return self.replay(stored, &mut attempts).await,
+                Search::NothingThrough(position) => position,
             };
-            if is_answer && !plan.proposal.holds(&self.kernel, &mut attempts).await? {
-                continue;
-            }
-            decided?;
-            if events == 0 {
+            let (mut plan, decided) = self.plan(metadata, &mut attempts).await;
+            let events = plan.proposal.event_count();
+            if decided.is_err() || events == 0 {
+                // Nothing will be appended that another attempt could refuse. So it is searched for
+                // after the states were read: if it is not found, the states don't contain it.
+                if let Search::Found(stored) = self.search(&mut attempts).await? {
+                    return self.replay(stored, &mut attempts).await;
+                }
+                if is_answer(&decided) && !plan.proposal.holds(&self.kernel, &mut attempts).await? {
+                    continue;
+                }
+                decided?;
                 return Ok(plan.into_committed(Stored::default()));
             }
-            if let Some(query) = self.query() {
-                let condition =
-                    AppendCondition { fail_if_events_match: query, after: Position::ZERO };
+            if let (Some(once), Some(query)) = (&self.once, self.query()) {
+                plan.proposal.sign(|first| once.sign(first, self.kernel.tag_key()));
+                let condition = AppendCondition { fail_if_events_match: query, after: through };
                 plan.proposal.unless_overtaken(condition);
             }
             let proposal = plan.take_proposal();
@@ -284,8 +354,9 @@ impl Transaction {
                     return Err(error.into());
                 }
                 // Another attempt may have stored the transaction, and so refuse this one.
-                Err(refused) => match self.stored(&mut attempts).await {
-                    Ok(Some(stored)) => return self.replay(stored, &mut attempts).await,
+                Err(refused) => match self.search(&mut attempts).await {
+                    Ok(Search::Found(stored)) => return self.replay(stored, &mut attempts).await,
+                    Err(error @ TransactionError::IdTaken(_)) => return Err(error),
                     _ => return Err(refused.into()),
                 },
             };
@@ -306,7 +377,8 @@ impl Transaction {
         metadata: &'a Metadata,
         attempts: &mut Attempts,
     ) -> (Plan<'a>, Result<(), TransactionError>) {
-        let mut plan = Plan::new(&self.kernel, metadata, self.once.as_ref());
+        let tag = self.once.as_ref().map(Once::tag);
+        let mut plan = Plan::new(&self.kernel, metadata, tag);
         let decided = self.decide_steps(&mut plan, attempts).await;
         (plan, decided)
     }
@@ -316,12 +388,22 @@ impl Transaction {
         plan: &mut Plan<'_>,
         attempts: &mut Attempts,
     ) -> Result<(), TransactionError> {
+        let mut unchanged = None;
         for (number, step) in self.numbered() {
             self.check(number, &**step)?;
             step.load(plan, attempts).await?;
+            let before = plan.proposal.event_count();
             step.decide(number, plan)?;
+            if plan.proposal.event_count() == before && !step.is_silent() {
+                unchanged = unchanged.or(Some(number));
+            }
         }
-        Ok(())
+        match unchanged.filter(|_| self.unchanged == Unchanged::Refused) {
+            Some(step) if plan.proposal.event_count() > 0 => {
+                Err(TransactionError::Unchanged { step })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The steps. The caller's steps are counted from 0.
@@ -339,27 +421,30 @@ impl Transaction {
         Err(StoreError::invalid(message))
     }
 
-    /// The query for events with the tag.
+    /// The query for the events of the transaction's id.
     fn query(&self) -> Option<Query> {
-        let tags = vec![self.once.clone()?];
-        Some(Query::new([QueryItem { types: vec![], tags }]))
+        let once = self.once.as_ref()?;
+        let tags = [once.tag().clone(), earlier_tag(once)];
+        Some(Query::new(tags.map(|tag| QueryItem { types: vec![], tags: vec![tag] })))
     }
 
-    /// The stored events with the tag; `None` if there are none.
-    async fn stored(&self, attempts: &mut Attempts) -> Result<Option<Stored>, StoreError> {
-        let mut next = self.query().map(ReadQuery::matching);
-        let mut stored = Stored::default();
-        while let Some(query) = next {
-            let read = || self.kernel.events().read(query.clone());
-            let page = self.kernel.patiently(attempts, |error| Some(error), read).await?;
-            for event in &page.events {
-                stored.note(&event.stream().to_stream_id(), event.version());
-                stored.position = Some(event.position());
-                stored.events += 1;
-            }
-            next = query.next(&page);
+    /// Searches the log for the transaction.
+    async fn search(&self, attempts: &mut Attempts) -> Result<Search, TransactionError> {
+        let (Some(once), Some(query)) = (&self.once, self.query()) else {
+            return Ok(Search::NothingThrough(Position::ZERO));
+        };
+        let (recorded, through) = self.kernel.tagged_through(query, attempts).await?;
+        let has = |event: &RecordedEvent, tag: &Tag| event.tags().any(|it| it == tag.as_str());
+        let tagged = recorded.iter().filter(|event| has(event, once.tag()));
+        let mut found = once.recognise(tagged, self.kernel.tag_key())?;
+        if found.is_empty() {
+            let earlier = earlier_tag(once);
+            found = recorded.iter().filter(|event| has(event, &earlier)).collect();
         }
-        Ok((stored.events > 0).then_some(stored))
+        Ok(match found.is_empty() {
+            true => Search::NothingThrough(through),
+            false => Search::Found(Stored::of(found.into_iter())),
+        })
     }
 
     /// The answer to a transaction that is stored already.
@@ -379,6 +464,20 @@ impl Transaction {
         }
         Ok(Committed { replayed: true, ..plan.into_committed(stored) })
     }
+}
+
+/// True if the decision is an answer that rests on what was read, and appends nothing.
+fn is_answer(decided: &Result<(), TransactionError>) -> bool {
+    match decided {
+        Ok(()) => true,
+        Err(error) => {
+            matches!(error, TransactionError::Rejected(_) | TransactionError::Unchanged { .. })
+        }
+    }
+}
+
+fn earlier_tag(once: &Once) -> Tag {
+    Tag::new(EARLIER_TAG, once.id()).expect("a short name and a UUID make a tag")
 }
 
 impl fmt::Debug for Transaction {

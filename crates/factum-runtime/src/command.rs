@@ -1,16 +1,18 @@
 //! Commands with an id, and the way in which a repeated command is recognised. The events of such a
 //! command have the tag `$command:<id>`. The entity searches for them when its state is known and
-//! before it decides anything.
+//! before it decides anything. If the id names another command, the message is settled with the
+//! error.
 //!
 //! This is exact. The search finds every event that was stored up to the state's version. If it
 //! finds none of the command, and the append at that version succeeds, no other append came in
 //! between.
 
-use std::{any::Any, collections::VecDeque, fmt, sync::Arc};
+use std::{any::Any, collections::VecDeque, sync::Arc};
 
 use factum_kernel::{
-    Aggregate, Attempts, EventId, LoadError, Metadata, QUERY_ITEMS_MAX, Query, QueryItem,
-    RecordedEvent, Repository, StreamId, StreamVersion, Tag, Timestamp, Uuid,
+    Aggregate, Attempts, COMMAND_TAG, Command, CommandId, IdTaken, LoadError, Metadata,
+    NamedCommand, Once, QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository, StreamId,
+    StreamVersion,
 };
 
 use crate::{
@@ -19,56 +21,14 @@ use crate::{
     message::Found,
 };
 
-/// The name of the tag on the events of commands whose repeats are recognised.
-pub const COMMAND_TAG: &str = "$command";
-
-/// The name of the tag on the events of a transaction or decision with an id. It differs from
-/// [`COMMAND_TAG`], because the id of a command counts for one aggregate, and that of a transaction
-/// for the whole log.
-pub const TRANSACTION_TAG: &str = "$transaction";
-
-/// The identity of a command, given by the sender. A repeat carries the same id.
-///
-/// ```
-/// use factum_runtime::CommandId;
-///
-/// // From data of the request, such as the header `Idempotency-Key`.
-/// let id = CommandId::derived(b"ada/order-17");
-/// assert_eq!(id, CommandId::derived(b"ada/order-17"));
-/// assert_eq!(id, CommandId::new(id.as_uuid()));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(Uuid);
-
-impl CommandId {
-    /// The id with this UUID.
-    pub const fn new(id: Uuid) -> Self {
-        Self(id)
-    }
-
-    /// An id that is a function of its source: equal sources give equal ids.
-    pub fn derived(source: &[u8]) -> Self {
-        Self(EventId::derived(Timestamp::EPOCH, source).as_uuid())
-    }
-
-    /// The UUID of the id.
-    pub const fn as_uuid(&self) -> Uuid {
-        self.0
-    }
-
-    /// Completes the metadata of the command's events: the command is their cause and begins their
-    /// conversation, unless the metadata names others.
-    pub(crate) fn stamp(self, mut metadata: Metadata) -> Metadata {
-        metadata.causation_id.get_or_insert(self.0);
-        metadata.correlation_id.get_or_insert(self.0);
-        metadata
-    }
-}
-
-impl fmt::Display for CommandId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+/// Completes the metadata of a command's events: the command is their cause and begins their
+/// conversation, unless the metadata names others. An entry that came with the metadata of a cause
+/// would name the wrong command, and is taken out.
+pub(crate) fn stamp(id: CommandId, mut metadata: Metadata) -> Metadata {
+    metadata.causation_id.get_or_insert(id.as_uuid());
+    metadata.correlation_id.get_or_insert(id.as_uuid());
+    metadata.extra.remove(COMMAND_TAG);
+    metadata
 }
 
 /// A reply of any type that the caller chose.
@@ -89,30 +49,13 @@ pub(crate) struct EntityCommand<A: Aggregate> {
     pub(crate) reply: Option<ReplyFn<A>>,
 }
 
-impl<A: Aggregate> EntityCommand<A> {
+impl<A: Aggregate<Command: Command>> EntityCommand<A> {
     /// A command whose repeats are recognised, without further options.
-    pub(crate) fn once(command: A::Command, metadata: Metadata, id: CommandId) -> Self {
-        let metadata = id.stamp(metadata);
-        let once = Some(Once::new(id));
+    pub(crate) fn once(key: &str, command: A::Command, metadata: Metadata, id: CommandId) -> Self {
+        let metadata = stamp(id, metadata);
+        let named = NamedCommand::of_aggregate(A::CATEGORY, key, &command);
+        let once = Some(Once::new(id, [named]));
         Self { command: Arc::new(command), metadata, once, expected: None, reply: None }
-    }
-
-    pub(crate) fn tag(&self) -> Option<&Tag> {
-        self.once.as_ref().map(|once| &once.0)
-    }
-}
-
-/// The tag by which the repeats of a command are recognised.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Once(Tag);
-
-impl Once {
-    pub(crate) fn new(id: CommandId) -> Self {
-        Self(Tag::new(COMMAND_TAG, id).expect("a short name and a UUID make a tag"))
-    }
-
-    fn is_of(&self, event: &RecordedEvent) -> bool {
-        event.tags().any(|tag| tag == self.0.as_str())
     }
 }
 
@@ -133,7 +76,10 @@ pub(crate) async fn look<A: Aggregate>(
         match unwinding(stream, find(repository, stream, commands, attempts)).await {
             Ok(found) => {
                 for ((at, _), found) in commands.iter().zip(found) {
-                    envelopes[*at].message.look_found(found);
+                    match found {
+                        Ok(found) => envelopes[*at].message.look_found(found),
+                        Err(taken) => envelopes[*at].settled = Some(taken.into()),
+                    }
                 }
             }
             Err((failure, _)) => {
@@ -148,13 +94,23 @@ async fn find<A: Aggregate>(
     stream: &StreamId,
     commands: &[(usize, Once)],
     attempts: &mut Attempts,
-) -> Result<Vec<Option<Found<A>>>, Failed> {
-    let item = |(_, once): &(usize, Once)| QueryItem { types: vec![], tags: vec![once.0.clone()] };
-    let query = Query::new(commands.iter().map(item));
-    let recorded = repository.tagged(stream, query, attempts).await;
+) -> Result<Vec<Result<Option<Found<A>>, IdTaken>>, Failed> {
+    let tags = commands.iter().map(|(_, once)| vec![once.tag().clone()]);
+    let query = Query::new(tags.map(|tags| QueryItem { types: vec![], tags }));
+    let kernel = repository.kernel();
+    let recorded = kernel.tagged(query, attempts).await;
     let recorded = recorded.map_err(|error| (error.into(), Blame::Store))?;
-    let found =
-        commands.iter().map(|(_, once)| found_of(recorded.iter().filter(|it| once.is_of(it))));
+    let found = commands.iter().map(|(_, once)| {
+        let is_tagged = |event: &&RecordedEvent| event.tags().any(|tag| tag == once.tag().as_str());
+        let recorded = recorded.iter().filter(is_tagged);
+        match once.recognise(recorded, kernel.tag_key()) {
+            Ok(events) => {
+                let ours = events.into_iter().filter(|event| event.stream() == *stream);
+                found_of(ours).map(Ok)
+            }
+            Err(taken) => Ok(Err(taken)),
+        }
+    });
     let found: Result<_, LoadError> = found.collect();
     found.map_err(|error| (error.into(), Blame::Entity))
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    command::{CommandId, EntityCommand},
+    command::EntityCommand,
     drive::Driving,
     error::{AskError, EntityError},
     message::{Answering, Done, Message, Outcome, Reply},
@@ -20,7 +20,8 @@ use crate::{
     system::{Delivery, System},
 };
 use factum_kernel::{
-    Aggregate, Draft, History, Loaded, Metadata, Repository, StreamId, StreamVersion,
+    Aggregate, At, Command, CommandId, Draft, History, Loaded, Metadata, Repository, StreamId,
+    StreamVersion,
 };
 use tokio::sync::{futures::OwnedNotified, oneshot};
 
@@ -149,23 +150,28 @@ impl<A: Aggregate> Entities<A> {
     ///
     /// A repeat of a stored command is answered with the stored version, position and events, and
     /// has [`replayed`](Outcome::replayed) set. A command that was rejected, or had no event, left
-    /// no trace in the log, so a repeat of it is decided again. The command itself is not compared:
-    /// an id stands for one command on one aggregate.
+    /// no trace in the log, so a repeat of it is decided again.
+    ///
+    /// An id names one command in the log: its aggregate, stored name and content. If the log has
+    /// another command under the id, the error is [`IdTaken`](EntityError::IdTaken), and nothing is
+    /// stored. Contents are compared only at the same schema version, and without the order of
+    /// lists. Two different commands that are sent with one id at the same moment, to two
+    /// aggregates, may both take effect.
     ///
     /// A command is recognised while its stream keeps its events. After a [summary], retention or
     /// deletion removed them, a repeat is decided again.
     ///
-    /// The command's events get the tag [`COMMAND_TAG`](crate::COMMAND_TAG) with the id, so an
-    /// event has one tag fewer for its own use. They carry the id as causation and correlation id,
-    /// unless the metadata names others. The cost is one read by tag per burst; commands without an
-    /// id cost nothing. The entity does not recognise events that a repository, or a transaction
-    /// with an id of its own, appended.
+    /// The command's events get the tag [`COMMAND_TAG`](factum_kernel::COMMAND_TAG) with the id, so
+    /// an event has one tag fewer for its own use; the first event also gets an entry of that name
+    /// in its metadata. The events carry the id as causation and correlation id, unless the
+    /// metadata names others. The cost is one read by tag per burst; commands without an id cost
+    /// nothing. The entity does not recognise events that a repository appended.
     ///
     /// [summary]: factum_kernel::Repository::summarise
     ///
     /// ```
-    /// # use factum_kernel::{Metadata, Repository};
-    /// # use factum_runtime::{CommandId, Entities, EntityOptions};
+    /// # use factum_kernel::{CommandId, Metadata, Repository};
+    /// # use factum_runtime::{Entities, EntityOptions};
     /// # use factum_testing::bank::{Account, AccountCommand};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -175,7 +181,7 @@ impl<A: Aggregate> Entities<A> {
     /// # let accounts = Entities::<Account>::new(Repository::new(kernel), EntityOptions::new());
     /// # let email = "ada@example.org".to_owned();
     /// # accounts.ask("ada", AccountCommand::Open { owner: "Ada".into(), email }).await?;
-    /// let id = CommandId::derived(b"ada/order-17");
+    /// let id = CommandId::derived("order-17", "deposit");
     /// for replayed in [false, true, true] {
     ///     let deposit = AccountCommand::Deposit { cents: 500 };
     ///     let done = accounts.ask_once("ada", id, deposit, Metadata::new()).await?;
@@ -200,9 +206,13 @@ impl<A: Aggregate> Entities<A> {
         id: CommandId,
         command: A::Command,
         metadata: Metadata,
-    ) -> Result<Outcome<A>, AskError<A::Rejection>> {
-        let outcome =
-            self.ask_with_options(key.as_ref(), EntityCommand::once(command, metadata, id)).await?;
+    ) -> Result<Outcome<A>, AskError<A::Rejection>>
+    where
+        A: Aggregate<Command: Command>,
+    {
+        let key = key.as_ref();
+        let command = EntityCommand::once(key, command, metadata, id);
+        let outcome = self.ask_with_options(key, command).await?;
         Ok(outcome.map(|_| ()))
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use factum_kernel::{
-    Aggregate, Appended, Attempts, Committing, Draft, LoadError, Repository, StoreError,
+    Aggregate, Appended, Attempts, Committing, Draft, LoadError, Once, Repository, StoreError,
     StoreErrorKind, StreamId, Tail,
 };
 
@@ -58,7 +58,7 @@ pub(crate) fn decide<A: Aggregate>(
     for envelope in &mut envelopes {
         // A repeat in the same burst waits for the next burst, which finds the first one in the
         // log.
-        if envelope.message.once().is_some_and(|once| stored_soon.contains(once)) {
+        if envelope.message.once().is_some_and(|once| stored_soon.contains(&once.id())) {
             break;
         }
         if envelope.settled.is_some() {
@@ -72,14 +72,17 @@ pub(crate) fn decide<A: Aggregate>(
                 catch_unwind(AssertUnwindSafe(|| envelope.message.decide(draft, repository)));
             match decided {
                 Ok(Decision::Made) if envelope.message.has_events() => {
-                    stored_soon.extend(envelope.message.once().cloned());
+                    stored_soon.extend(envelope.message.once().map(Once::id));
                 }
                 Ok(Decision::Made) => {}
                 Ok(Decision::PutOff) => break,
                 // The caller's code panicked. The entity is not at fault and is not quarantined for
                 // it.
                 Ok(Decision::Broken(panic)) => {
-                    let failure = died(stream, &*panic);
+                    let failure = match envelope.message.is_stored() {
+                        true => reply_panicked(stream, &*panic),
+                        false => died(stream, &*panic),
+                    };
                     let verdict = Verdict::Panicked { at: count, failure, blame: Blame::Request };
                     return Decided { envelopes, verdict };
                 }
@@ -182,10 +185,17 @@ fn is_permanent(error: &StoreError) -> bool {
 }
 
 fn died(stream: &StreamId, panic: &(dyn Any + Send)) -> EntityError {
+    EntityError::Panicked { stream: stream.clone(), message: text_of(panic) }
+}
+
+fn reply_panicked(stream: &StreamId, panic: &(dyn Any + Send)) -> EntityError {
+    EntityError::ReplyPanicked { stream: stream.clone(), message: text_of(panic) }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> Box<str> {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let message = text.unwrap_or("the panic said nothing").into();
-    EntityError::Panicked { stream: stream.clone(), message }
+    text.unwrap_or("the panic said nothing").into()
 }
 
 /// Runs a future that calls the user's code. A panic in it counts as a death of the entity.

@@ -3,8 +3,8 @@
 use std::{error::Error, fmt};
 
 use factum_kernel::{
-    EncodeError, ErrorKind, ExecuteError, InvalidStreamId, LoadError, StoreError, StreamId,
-    VersionConflict,
+    EncodeError, ErrorKind, ExecuteError, IdTaken, InvalidStreamId, LoadError, StoreError,
+    StreamId, VersionConflict,
 };
 
 /// The reason why a message has no outcome. Cheap to clone: all messages of a burst may get the
@@ -26,14 +26,24 @@ pub enum EntityError {
         cause: Box<EntityError>,
     },
     /// `decide` or `evolve` panicked, which counts as a death of the entity; or the closure that
-    /// computes the reply panicked, which is only the caller's fault. The message took no effect
-    /// now; a repeat with an id keeps the effect of the first attempt.
+    /// computes the reply panicked, which is only the caller's fault. The message took no effect.
     Panicked {
         /// The stream of the entity.
         stream: StreamId,
         /// The text of the panic.
         message: Box<str>,
     },
+    /// The command is stored, by an earlier attempt with this id, and keeps its effect. Only the
+    /// closure panicked that computes the reply. Don't send the command with another id: load the
+    /// state, or repeat it with a reply that does not panic.
+    ReplyPanicked {
+        /// The stream of the entity.
+        stream: StreamId,
+        /// The text of the panic.
+        message: Box<str>,
+    },
+    /// The id names another command in the log. Nothing was stored.
+    IdTaken(Box<IdTaken>),
     /// The task of the entity panicked or was dropped, so the message may have taken effect or not.
     /// Load the state to see.
     Lost(StreamId),
@@ -56,7 +66,10 @@ impl EntityError {
             Self::Busy(_) => ErrorKind::Unavailable,
             Self::Deadline(_) => ErrorKind::TimedOut,
             Self::Closed(_) => ErrorKind::Closed,
-            Self::Quarantined { .. } | Self::Panicked { .. } => ErrorKind::Internal,
+            Self::Quarantined { .. } | Self::Panicked { .. } | Self::ReplyPanicked { .. } => {
+                ErrorKind::Internal
+            }
+            Self::IdTaken(error) => error.kind(),
             Self::Lost(_) | Self::Indeterminate(_) => ErrorKind::Unknown,
             Self::Load(error) => error.kind(),
             Self::Encode(error) => error.kind(),
@@ -81,6 +94,11 @@ impl fmt::Display for EntityError {
             Self::Panicked { stream, message } => {
                 write!(f, "the rules or the reply panicked: stream={stream} panic={message:?}")
             }
+            Self::ReplyPanicked { stream, message } => write!(
+                f,
+                "the command is stored, but its reply panicked: stream={stream} panic={message:?}"
+            ),
+            Self::IdTaken(error) => error.fmt(f),
             Self::Lost(stream) => write!(
                 f,
                 "the entity's task ended before it answered, load to see: stream={stream}"
@@ -121,6 +139,12 @@ impl From<EncodeError> for EntityError {
 impl From<StoreError> for EntityError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<IdTaken> for EntityError {
+    fn from(error: IdTaken) -> Self {
+        Self::IdTaken(Box::new(error))
     }
 }
 

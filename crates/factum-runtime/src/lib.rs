@@ -8,7 +8,7 @@
 //! |---|---|
 //! | send commands, see states | [`Entities`], [`Outcome`], [`AskError`] |
 //! | choose limits | [`EntityOptions`], [`OtherWriters`], [`Restart`] |
-//! | have a command take effect once | [`Entities::ask_once`], [`CommandId`] |
+//! | have a command take effect once | [`Entities::ask_once`] |
 //! | send commands through layers | [`Commands`], [`CommandRouter`], [`DispatchError`] |
 //! | trace and count commands | [`TracingLayer`], [`MetricsLayer`] |
 //! | refuse commands, recognise repeats | [`AdmissionLayer`], [`IdempotencyLayer`] |
@@ -39,7 +39,6 @@ pub use bus::{
     MetricsLayer, RequestKind, Tracing, TracingLayer,
 };
 pub use cell::Restart;
-pub use command::{COMMAND_TAG, CommandId, TRANSACTION_TAG};
 pub use entities::{Entities, LISTED_MAX};
 pub use error::{AskError, EntityError};
 pub use message::Outcome;

@@ -6,14 +6,14 @@ use std::{
 };
 
 use factum_kernel::{
-    Aggregate, Appended, Draft, Drafted, ExecuteError, Metadata, Position, Repository,
+    Aggregate, Appended, Draft, Drafted, ExecuteError, Metadata, Once, Position, Repository,
     StreamVersion, VersionConflict,
 };
 use tokio::sync::oneshot;
 
 use crate::{
     cell::Answer,
-    command::{AnyReply, EntityCommand, Once},
+    command::{AnyReply, EntityCommand},
     entity::Entity,
     error::{AskError, EntityError},
 };
@@ -141,17 +141,17 @@ impl<A: Aggregate> Message<A> {
         if let Some(Noted::Stored(_)) = self.noted {
             return self.repeat(draft);
         }
-        let (command, metadata, tag) = match &self.request {
+        let (command, metadata, once) = match &self.request {
             Request::Command(command, metadata) => (command, metadata, None),
             Request::WithOptions(command) => {
                 if let Some(expected) = command.expected.filter(|it| *it != draft.version()) {
                     return self.conflict(draft, expected);
                 }
-                (&*command.command, &command.metadata, command.tag())
+                (&*command.command, &command.metadata, command.once.as_ref())
             }
             Request::Look => return self.see(draft),
         };
-        let noted = match draft.decide_tagged(on, command, metadata, tag) {
+        let noted = match draft.decide_once(on, command, metadata, once) {
             Ok(Drafted::PutOff) => return Decision::PutOff,
             Ok(Drafted::Taken(events)) => {
                 Noted::Taken { version: draft.version(), end: draft.event_count(), events }
@@ -196,7 +196,7 @@ impl<A: Aggregate> Message<A> {
         self.note(draft)
     }
 
-    /// The tag that identifies repeats of the command, if it has an id.
+    /// The id of the command, if it has one, with what it names.
     pub(crate) fn once(&self) -> Option<&Once> {
         if let Request::WithOptions(command) = &self.request { command.once.as_ref() } else { None }
     }
@@ -204,6 +204,11 @@ impl<A: Aggregate> Message<A> {
     /// Notes the events that the log holds of this command.
     pub(crate) fn look_found(&mut self, stored: Option<Found<A>>) {
         self.noted = stored.map(Noted::Stored);
+    }
+
+    /// True if the log holds the events of this command.
+    pub(crate) fn is_stored(&self) -> bool {
+        matches!(self.noted, Some(Noted::Stored(_)))
     }
 
     /// True if the decision has events that are not stored yet.

@@ -26,7 +26,7 @@ use crate::{
     stats::AppStats,
 };
 
-/// The longest time that closing an application waits for its entities.
+/// The longest time that closing an application waits for its entities and transactions.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
 /// An open store, with the operations on it. Cheap to clone.
@@ -201,9 +201,10 @@ impl App {
     /// Shuts down in dependency order. First the [`consumers`](Self::consumers) stop after their
     /// current batches, because their handlers may need everything else. Then the workers of the
     /// [`supervisor`](Self::supervisor) stop, the last added first, each within its grace. Then the
-    /// entities finish the commands that they accepted, for at most 30 seconds. Then the store
-    /// closes. The shutdown does not count as a failed attempt of any event. To learn which workers
-    /// did not stop, call [`Supervisor::shutdown`] before.
+    /// entities finish the commands that they accepted, and the transactions and decisions under
+    /// way end, for at most 30 seconds. Then the store closes. The shutdown does not count as a
+    /// failed attempt of any event. To learn which workers did not stop, call
+    /// [`Supervisor::shutdown`] before.
     ///
     /// # Errors
     /// An error of the store.

@@ -3,10 +3,10 @@
 use std::{error::Error, fmt, future::IntoFuture, marker::PhantomData, pin::Pin, time::Duration};
 
 use factum_kernel::{
-    Aggregate, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent, StoreError, StreamId,
-    StreamVersion,
+    Aggregate, Command, CommandId, Metadata, Position, ReadFrom, ReadQuery, RecordedEvent,
+    StoreError, StreamId, StreamVersion,
 };
-use factum_runtime::{CommandError, CommandId, CommandRequest, Outcome};
+use factum_runtime::{CommandError, CommandRequest, Outcome};
 
 use crate::{app::App, seen::Readers, send::SendError};
 
@@ -48,7 +48,7 @@ impl App {
     /// app.command::<Account>("ada", open).await?;
     /// let done = app
     ///     .command::<Account>("ada", AccountCommand::Deposit { cents: 500 })
-    ///     .once(CommandId::derived(b"ada/order-17"))
+    ///     .once(CommandId::derived("order-17", "deposit"))
     ///     .reply(|account| account.balance_cents)
     ///     .await?;
     /// assert_eq!((done.version.value(), done.reply), (2, 500));
@@ -83,12 +83,21 @@ impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
     /// id, also after restarts and through other processes. The answer to a repeat is the outcome
     /// that the first attempt stored, with [`replayed`](Outcome::replayed) set.
     ///
+    /// An id names one command in the log: its aggregate, its stored name and its content, for
+    /// which the command derives [`Command`]. If the log has another command under the id, the
+    /// error is [`IdTaken`](factum_kernel::IdTaken), and nothing is stored. Contents are compared
+    /// only at the same schema version of the command, and without the order of lists. Two
+    /// different commands that are sent with one id at the same moment, to two aggregates, may both
+    /// take effect. [`CommandId::derived`] makes an id of a cause and a purpose.
+    ///
     /// A command that was rejected, or had no event, left no trace in the log, so a repeat of it is
-    /// decided again. An id stands for one command on one aggregate; the command itself is not
-    /// compared. The id is known while the aggregate keeps the command's events: summaries,
+    /// decided again. The id is known while the aggregate keeps the command's events: summaries,
     /// retention and deletion remove them.
-    pub fn once(mut self, id: CommandId) -> Self {
-        self.request = self.request.once(id);
+    pub fn once(mut self, id: CommandId) -> Self
+    where
+        A: Aggregate<Command: Command>,
+    {
+        self.request = self.request.named::<A>().once(id);
         self
     }
 
@@ -111,8 +120,9 @@ impl<A: Aggregate, T: Send + 'static> SendCommand<A, T> {
 
     /// Computes a reply from the state right after the command. The reply may be computed more than
     /// once; the last one counts. If computing it panics, the command takes no effect. The reply to
-    /// a repeat of a stored command ([`once`](Self::once)) is of the present state, and a panic
-    /// does not undo the stored command.
+    /// a repeat of a stored command ([`once`](Self::once)) is of the present state; if it panics,
+    /// the error is [`ReplyPanicked`](factum_runtime::EntityError::ReplyPanicked), and the command
+    /// keeps its effect.
     pub fn reply<R: Send + Sync + 'static>(
         self,
         compute: impl Fn(&A) -> R + Send + Sync + 'static,

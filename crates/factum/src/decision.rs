@@ -2,8 +2,10 @@
 
 use std::{fmt, future::IntoFuture, marker::PhantomData, pin::Pin, time::Duration};
 
-use factum_kernel::{DecisionModel, Metadata, Position, StreamId, StreamVersion};
-use factum_runtime::{CommandError, CommandId, CommandRequest};
+use factum_kernel::{
+    Command, CommandId, DecisionModel, Metadata, Position, StreamId, StreamVersion,
+};
+use factum_runtime::{CommandError, CommandRequest};
 
 use crate::{app::App, seen::Readers, send::SendError};
 
@@ -32,9 +34,7 @@ pub struct Decided<M> {
 #[must_use = "the decision is sent only when it is awaited"]
 pub struct SendDecision<M: DecisionModel> {
     app: App,
-    command: M::Command,
-    id: Option<CommandId>,
-    metadata: Metadata,
+    request: CommandRequest,
     readers: Readers,
     model: PhantomData<fn() -> M>,
 }
@@ -51,30 +51,31 @@ impl App {
     /// If the future is dropped, all of the events are stored or none. A caller that must know the
     /// outcome gives the decision an id and sends it again.
     pub fn decide<M: DecisionModel>(&self, command: M::Command) -> SendDecision<M> {
-        SendDecision {
-            app: self.clone(),
-            command,
-            id: None,
-            metadata: Metadata::new(),
-            readers: Readers::none(),
-            model: PhantomData,
-        }
+        let request = CommandRequest::decision::<M>(self.commands().id(), self.no_steps(), command);
+        let readers = Readers::none();
+        SendDecision { app: self.clone(), request, readers, model: PhantomData }
     }
 }
 
 impl<M: DecisionModel> SendDecision<M> {
     /// Gives the decision an id, so that it takes effect once, however often it is sent with this
     /// id. The answer to a repeat has the position that the first attempt stored,
-    /// [`replayed`](Decided::replayed) set, and the present model. An id stands for one decision in
-    /// the log.
-    pub fn once(mut self, id: CommandId) -> Self {
-        self.id = Some(id);
+    /// [`replayed`](Decided::replayed) set, and the present model.
+    ///
+    /// An id names one decision in the log: the stored name and the content of its command, which
+    /// derives [`Command`]. If the log has another command under the id, the error is
+    /// [`IdTaken`](factum_kernel::IdTaken).
+    pub fn once(mut self, id: CommandId) -> Self
+    where
+        M: DecisionModel<Command: Command>,
+    {
+        self.request = self.request.named_decision::<M>().once(id);
         self
     }
 
     /// Sets the metadata for the layers, the rule and the events.
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata = metadata;
+        self.request = self.request.with_metadata(metadata);
         self
     }
 
@@ -92,11 +93,10 @@ impl<M: DecisionModel> SendDecision<M> {
     }
 
     async fn send(self) -> Sent<M> {
-        let Self { app, command, id, metadata, readers, .. } = self;
-        let request = CommandRequest::decision::<M>(app.commands().id(), app.no_steps(), command);
+        let Self { app, request, readers, .. } = self;
         let category = request.category();
         let command = request.name();
-        let committed = app.send_together(request, id, metadata, &readers).await?;
+        let committed = app.send_together(request, &readers).await?;
         let position = committed.position;
         let events = committed.events;
         let versions = committed.versions.clone();
@@ -119,6 +119,7 @@ impl<M: DecisionModel> IntoFuture for SendDecision<M> {
 impl<M: DecisionModel> fmt::Debug for SendDecision<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("SendDecision");
-        out.field("id", &self.id).field("readers", &self.readers).finish_non_exhaustive()
+        out.field("request", &self.request).field("readers", &self.readers);
+        out.finish_non_exhaustive()
     }
 }

@@ -82,9 +82,9 @@ pub use app::App;
 pub use builder::{AppBuilder, OpenError};
 pub use factum_consumer::{Consumer, ConsumerOptions, Consumers, EventBus, HandleError};
 pub use factum_kernel::{
-    Aggregate, At, Checkpoint, Command, Context, Decision, DecisionModel, DocumentStore, ErrorKind,
-    Event, EventStore, ExpectedVersion, History, Matching, Metadata, ModelDecision, OldEvent,
-    Position, ReadLog, ReadQuery, RecordedEvent, Retention, RetryPolicy, SnapshotPolicy,
+    Aggregate, At, Checkpoint, Command, CommandId, Context, Decision, DecisionModel, DocumentStore,
+    ErrorKind, Event, EventStore, ExpectedVersion, History, Matching, Metadata, ModelDecision,
+    OldEvent, Position, ReadLog, ReadQuery, RecordedEvent, Retention, RetryPolicy, SnapshotPolicy,
     StoreError, Subscription, TagKey, Upcast, Verdict, category, sentence,
 };
 pub use factum_macros::{Command, Event};
@@ -92,7 +92,7 @@ pub use factum_projection::{
     Documents, DocumentsTx, Fold, Index, IndexRange, Maintained, ModelQuery, Projection,
     ProjectionFn, Projections, ReadModel,
 };
-pub use factum_runtime::{CommandId, EntityOptions, Outcome, Worker, WorkerHealth};
+pub use factum_runtime::{EntityOptions, Outcome, Worker, WorkerHealth};
 pub use send::SendError;
 
 /// The store in memory, for tests.
@@ -124,9 +124,10 @@ pub mod event {
 /// Commands on their way and what comes of them; and the lower level, which passes no layers.
 pub mod aggregate {
     pub use factum_kernel::{
-        AlongError, Attempts, Committed, Committing, DeleteError, Draft, Drafted, ExecuteError,
-        Executed, HistoryEntry, InvalidSnapshotPolicy, LoadError, Loaded, Repository,
-        SnapshotStats, StepRejected, Tail, Transaction, TransactionError, fold,
+        AlongError, Attempts, COMMAND_TAG, Committed, Committing, DeleteError, Draft, Drafted,
+        ExecuteError, Executed, HistoryEntry, IdTaken, InvalidSnapshotPolicy, LoadError, Loaded,
+        NamedCommand, Once, Repository, SnapshotStats, StepRejected, Tail, Transaction,
+        TransactionError, fold,
     };
 
     pub use crate::{
@@ -196,14 +197,14 @@ pub mod projection {
 /// Entities, the command bus and its layers, and the supervisor.
 pub mod runtime {
     pub use factum_runtime::{
-        Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, COMMAND_TAG, CommandDone,
-        CommandError, CommandFuture, CommandLayer, CommandOutcome, CommandRequest, CommandResponse,
+        Admission, AdmissionLayer, AskError, BURST_MAX, BoxError, CommandDone, CommandError,
+        CommandFuture, CommandLayer, CommandOutcome, CommandRequest, CommandResponse,
         CommandRouter, CommandService, CommandStep, CommandTransaction, Commands, DispatchError,
         ENTITY_BYTES, Entities, EntityError, EntityInfo, EntityStats, EntityStatus, Idempotency,
         IdempotencyLayer, LISTED_MAX, Metrics, MetricsLayer, OtherWriters, QuarantinedEntity,
         RequestKind, Restart, RestartPolicy, RestartStrategy, Shutdown, Supervisor,
-        SupervisorError, TRANSACTION_TAG, Tracing, TracingLayer, WORKER_GRACE, WORKER_RESTART,
-        WORKERS_MAX, WorkerContext, WorkerError, WorkerState, WorkersStopped,
+        SupervisorError, Tracing, TracingLayer, WORKER_GRACE, WORKER_RESTART, WORKERS_MAX,
+        WorkerContext, WorkerError, WorkerState, WorkersStopped,
     };
 }
 

@@ -3,9 +3,10 @@
 use std::{collections::HashMap, error::Error, fmt, future::IntoFuture, pin::Pin, time::Duration};
 
 use factum_kernel::{
-    Aggregate, CodecError, Command, ErrorKind, Event, Json, Metadata, Position, StreamVersion,
+    Aggregate, CodecError, Command, CommandId, ErrorKind, Event, Json, Metadata, Position,
+    StreamVersion,
 };
-use factum_runtime::{BoxError, CommandDone, CommandError, CommandId, CommandRequest};
+use factum_runtime::{BoxError, CommandDone, CommandError, CommandRequest};
 use serde::Serialize;
 
 use crate::{app::App, seen::Readers, send::SendError};
@@ -128,7 +129,7 @@ impl Names {
 
 fn read<A: Aggregate<Command: Command>>(app: &App, key: &str, name: &str, json: &[u8]) -> Read {
     let command = A::Command::from_fields::<Json>(name, json)?;
-    Some(command.map(|command| app.request::<A>(key, command)))
+    Some(command.map(|command| app.request::<A>(key, command).named::<A>()))
 }
 
 fn outcome_of<A: Aggregate>(done: CommandDone) -> Option<NamedOutcome> {
@@ -170,7 +171,7 @@ impl App {
     /// # let open = r#"{"owner": "Ada", "email": "ada@example.org"}"#;
     /// # app.command_json("account", "ada", "account.open", open).await?;
     /// let deposit = app.command_json("account", "ada", "account.deposit", r#"{"cents": 500}"#);
-    /// let done = deposit.once(CommandId::derived(b"ada/order-17")).await?;
+    /// let done = deposit.once(CommandId::derived("order-17", "deposit")).await?;
     /// assert_eq!((done.version.value(), done.events), (2, vec!["account.deposited".into()]));
     ///
     /// let unknown = app.command_json("account", "ada", "account.depose", "{}").await;

@@ -31,6 +31,7 @@ pub(crate) struct Running {
     /// The options of kinds that have their own.
     options_by_kind: Kinds,
     router: CommandRouter,
+    clock: Arc<dyn Clock>,
     sets: Mutex<HashMap<TypeId, Set>>,
 }
 
@@ -51,11 +52,11 @@ impl Running {
         let clock = kernel.clock().clone();
         let ids = kernel.ids().clone();
         let started = clock.monotonic();
-        let supervisor = Supervisor::new(clock, ids);
+        let supervisor = Supervisor::new(clock.clone(), ids);
         let consumers = Consumers::new(kernel.clone()).with_outages(is_sql_outage);
         let router = CommandRouter::new();
         let sets = Mutex::default();
-        Self { supervisor, consumers, started, options, options_by_kind, router, sets }
+        Self { supervisor, consumers, started, options, options_by_kind, router, clock, sets }
     }
 
     /// The router to every kind whose entities were made.
@@ -114,17 +115,25 @@ impl Running {
             .clone()
     }
 
-    /// Stops the workers; then waits this long for the entities to finish the accepted commands.
+    /// Stops the workers; then waits this long for the entities to finish the accepted commands,
+    /// and for the transactions and decisions under way.
     pub(crate) async fn shutdown(&self, wait: Duration) {
         self.supervisor.shutdown().await;
         // All kinds at the same time: otherwise the kinds later in the list would accept messages
         // longer.
         let mut endings: Vec<_> = self.sets().values().map(|set| (set.shutdown)(wait)).collect();
+        endings.push(self.end_transactions(wait));
         poll_fn(|cx| {
             endings.retain_mut(|ending| ending.as_mut().poll(cx).is_pending());
             if endings.is_empty() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    fn end_transactions(&self, wait: Duration) -> Ending {
+        let router = self.router.clone();
+        let clock = self.clock.clone();
+        Box::pin(async move { router.shutdown(&*clock, wait).await })
     }
 
     fn sets(&self) -> MutexGuard<'_, HashMap<TypeId, Set>> {

@@ -2,8 +2,10 @@
 
 use std::{fmt, future::IntoFuture, pin::Pin, time::Duration};
 
-use factum_kernel::{Aggregate, Committed, DecisionModel, Metadata, StepRejected, StreamVersion};
-use factum_runtime::{CommandError, CommandId, CommandRequest, CommandTransaction};
+use factum_kernel::{
+    Aggregate, Command, CommandId, Committed, DecisionModel, Metadata, StepRejected, StreamVersion,
+};
+use factum_runtime::{CommandError, CommandRequest, CommandTransaction};
 
 use crate::{app::App, seen::Readers, send::SendError};
 
@@ -24,6 +26,10 @@ impl App {
     /// Begins a transaction: commands on several aggregates and decisions over queries, stored in
     /// one append or not at all. It passes the [layers](crate::AppBuilder::layer) of the
     /// application, which see every step.
+    ///
+    /// The steps take effect together: each leads to an event, or none does. A step that has
+    /// nothing to do while others have is an error, unless the transaction [allows
+    /// it](SendTransaction::allowing_unchanged).
     ///
     /// The events have the order of the steps in the log. Each step sees the events that the steps
     /// before it decided. The store also checks the streams and queries that a step only read, so
@@ -46,7 +52,7 @@ impl App {
     ///     .transaction()
     ///     .command::<Account>("ada", AccountCommand::Send { to: "bob".into(), cents: 200 })
     ///     .command::<Account>("bob", AccountCommand::Receive { from: "ada".into(), cents: 200 })
-    ///     .once(CommandId::derived(b"transfer-17"))
+    ///     .once(CommandId::derived("order-17", "transfer"))
     ///     .await?;
     /// assert_eq!(transferred.events, 2);
     /// assert_eq!(transferred.state::<Account>("bob").unwrap().balance_cents, 200);
@@ -75,24 +81,91 @@ impl App {
 }
 
 impl SendTransaction {
-    /// Adds a command for the aggregate with this key.
+    /// Adds a command for the aggregate with this key. It derives [`Command`], because an
+    /// [id](Self::once) of the transaction names it.
     ///
     /// # Panics
     /// See [`App::aggregate`].
-    pub fn command<A: Aggregate>(mut self, key: impl AsRef<str>, command: A::Command) -> Self {
+    pub fn command<A: Aggregate<Command: Command>>(
+        mut self,
+        key: impl AsRef<str>,
+        command: A::Command,
+    ) -> Self {
         self.steps = self.steps.command(&self.app.repository::<A>(), key.as_ref(), command);
         self
     }
 
     /// Adds a decision over a query. It may write to the streams of commands before it, but not to
-    /// those of commands after it.
-    pub fn decide<M: DecisionModel>(mut self, command: M::Command) -> Self {
+    /// those of commands after it. Its command derives [`Command`], because an [id](Self::once) of
+    /// the transaction names it.
+    pub fn decide<M: DecisionModel<Command: Command>>(mut self, command: M::Command) -> Self {
         self.steps = self.steps.decide::<M>(command);
+        self
+    }
+
+    /// Lets a step lead to no event although others do.
+    ///
+    /// Without this, such a transaction stores nothing, and the error is
+    /// [`Unchanged`](factum_kernel::TransactionError::Unchanged): a step without events may mean
+    /// that its effect is there already, as that of a refund which is paid. Then the payment, which
+    /// is the next step, must not be made again. Allow it for steps that only check something, and
+    /// for steps that don't depend on each other.
+    ///
+    /// ```
+    /// use factum::App;
+    /// use factum_testing::bank::{Account, AccountCommand};
+    /// # use factum::{Context, DecisionModel, Matching, ModelDecision, Command};
+    /// # use factum_testing::bank::AccountEvent;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Default)]
+    /// # struct Closed(bool);
+    /// # #[derive(Serialize, Deserialize, Command)]
+    /// # struct CheckOpen {}
+    /// # #[derive(Debug, thiserror::Error)]
+    /// # #[error("the bank is closed")]
+    /// # struct IsClosed;
+    /// # impl DecisionModel for Closed {
+    /// #     type Command = CheckOpen;
+    /// #     type Event = AccountEvent;
+    /// #     type Rejection = IsClosed;
+    /// #     fn query(_: &CheckOpen) -> Matching {
+    /// #         Matching::tag("bank", "closed")
+    /// #     }
+    /// #     fn evolve(&mut self, _: &AccountEvent) {
+    /// #         self.0 = true;
+    /// #     }
+    /// #     fn decide(
+    /// #         &self,
+    /// #         _: &CheckOpen,
+    /// #         _: &Context<'_>,
+    /// #     ) -> Result<ModelDecision<AccountEvent>, IsClosed> {
+    /// #         if self.0 { Err(IsClosed) } else { Ok(ModelDecision::nothing()) }
+    /// #     }
+    /// # }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = App::open("memory:").await?;
+    /// # let open = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
+    /// # app.command::<Account>("ada", open).await?;
+    /// // The first step only checks that the bank is open.
+    /// let deposited = app
+    ///     .transaction()
+    ///     .decide::<Closed>(CheckOpen {})
+    ///     .command::<Account>("ada", AccountCommand::Deposit { cents: 500 })
+    ///     .allowing_unchanged()
+    ///     .await?;
+    /// assert_eq!(deposited.events, 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn allowing_unchanged(mut self) -> Self {
+        self.steps = self.steps.allowing_unchanged();
         self
     }
 
     /// Commits only if the aggregate with this key has this version before the transaction; 0 means
     /// that the aggregate has no events. Otherwise nothing is stored, and the error is a conflict.
+    /// Layers see the aggregate among the steps, also if no command of the transaction is for it.
     ///
     /// # Panics
     /// See [`App::aggregate`].
@@ -106,9 +179,12 @@ impl SendTransaction {
     /// position that the first attempt stored, [`replayed`](Committed::replayed) set, and the
     /// present states.
     ///
-    /// An id stands for one transaction in the log; the steps are not compared. A transaction that
-    /// was rejected, or had no event, left no trace in the log, so a repeat of it is decided again.
-    /// The id is known while the log keeps one of the transaction's events.
+    /// An id names one transaction in the log: the aggregates, stored names and contents of its
+    /// commands, in order. If the log has another command or transaction under the id, the error is
+    /// [`IdTaken`](factum_kernel::IdTaken), and nothing is stored.
+    ///
+    /// A transaction that was rejected, or had no event, left no trace in the log, so a repeat of
+    /// it is decided again. The id is known while the log keeps one of the transaction's events.
     pub fn once(mut self, id: CommandId) -> Self {
         self.id = Some(id);
         self
@@ -136,7 +212,12 @@ impl SendTransaction {
     async fn send(self) -> Sent {
         let Self { app, steps, id, metadata, readers } = self;
         let request = CommandRequest::transaction(app.commands().id(), steps);
-        app.send_together(request, id, metadata, &readers).await
+        let request = request.with_metadata(metadata);
+        let request = match id {
+            Some(id) => request.once(id),
+            None => request,
+        };
+        app.send_together(request, &readers).await
     }
 }
 
@@ -145,15 +226,8 @@ impl App {
     pub(crate) async fn send_together<R: std::error::Error + Send + Sync + 'static>(
         &self,
         request: CommandRequest,
-        id: Option<CommandId>,
-        metadata: Metadata,
         readers: &Readers,
     ) -> Result<Committed, SendError<R>> {
-        let request = request.with_metadata(metadata);
-        let request = match id {
-            Some(id) => request.once(id),
-            None => request,
-        };
         let category = request.category();
         let command = request.name();
         let committed = self.send(request, readers).await?.into_committed();

@@ -2,11 +2,11 @@ use std::{error::Error, fmt, io};
 
 use super::{Cause, ErrorKind};
 use crate::{
-    AlongError, AppendError, Checkpoint, CodecError, Content, DecodeError, DecodeReason,
+    AlongError, AppendError, Checkpoint, CodecError, CommandId, Content, DecodeError, DecodeReason,
     DeleteError, Diverged, DivergedReason, EncodeError, EventId, EventName, ExecuteError,
-    ExpectedVersion, InvalidTag, Lineage, LoadError, Position, ReadError, StepRejected, StoreError,
-    StoreErrorKind, StreamId, StreamVersion, Tag, TransactionError, Uuid, VersionConflict,
-    WriteError,
+    ExpectedVersion, IdTaken, InvalidTag, Lineage, LoadError, Position, ReadError, StepRejected,
+    StoreError, StoreErrorKind, StreamId, StreamVersion, Tag, TransactionError, Uuid,
+    VersionConflict, WriteError,
 };
 
 /// A user's own error around one of ours.
@@ -52,6 +52,11 @@ macro_rules! kinds {
             assert_eq!(is_outage, kind.is_outage(), "{text}: found={found:?}");
         })+
     };
+}
+
+fn taken() -> IdTaken {
+    let id = CommandId::new(Uuid::nil());
+    IdTaken { id, stored: Box::default(), sent: Box::default() }
 }
 
 fn away() -> StoreError {
@@ -166,6 +171,8 @@ fn every_error_of_an_aggregate_tells_its_kind_through_a_transparent_error() {
     kinds!(TransactionError {
         TransactionError::Rejected(_) =
             TransactionError::Rejected(StepRejected::new(0, No)) => Rejected,
+        TransactionError::Unchanged { .. } = TransactionError::Unchanged { step: 0 } => Rejected,
+        TransactionError::IdTaken(_) = taken().into() => Invalid,
         TransactionError::Conflict(_) = TransactionError::Conflict(conflict()) => Conflict,
         TransactionError::Overtaken { .. } =
             TransactionError::Overtaken { position: Position::ZERO } => Conflict,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, future::poll_fn, sync::Arc};
 
-use factum_kernel::{Aggregate, Clock, Command, IdSource, Kernel, Metadata};
+use factum_kernel::{Aggregate, Clock, Command, CommandId, IdSource, Kernel, Metadata};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -13,7 +13,7 @@ use super::{
     router::CommandRouter,
     step::CommandStep,
 };
-use crate::{command::CommandId, message::Outcome};
+use crate::message::Outcome;
 
 /// The command bus: one entry for the commands of all aggregates, with layers in front of it. Cheap
 /// to clone, if its layers are.
@@ -137,8 +137,8 @@ pub struct Commands<S = CommandRouter> {
     names: Arc<HashMap<&'static str, Naming>>,
 }
 
-/// A function that returns the stored name of a command.
-type Naming = fn(&CommandStep) -> Option<&'static str>;
+/// A function that gives a command its stored name.
+type Naming = fn(&mut CommandStep);
 
 /// The result of a dispatched command.
 type Dispatched<A> = Result<Outcome<A>, DispatchError<<A as Aggregate>::Rejection>>;
@@ -158,11 +158,11 @@ impl<S> Commands<S> {
     }
 
     /// Uses the stored names of an aggregate's commands in traces and metrics, such as
-    /// `account.deposit`, instead of the name of the command's type.
+    /// `account.deposit`, instead of the name of the command's type. Then layers may give the
+    /// commands [ids](CommandRequest::once).
     #[must_use]
     pub fn named<A: Aggregate<Command: Command>>(mut self) -> Self {
-        let naming: Naming = |step| step.command::<A>().map(Command::name);
-        Arc::make_mut(&mut self.names).insert(A::CATEGORY, naming);
+        Arc::make_mut(&mut self.names).insert(A::CATEGORY, CommandStep::label_for::<A>);
         self
     }
 
@@ -217,7 +217,7 @@ where
     ///
     /// # Errors
     /// See [`DispatchError`]. After any error the command may be sent again with the same id.
-    pub async fn dispatch_once<A: Aggregate>(
+    pub async fn dispatch_once<A: Aggregate<Command: Command>>(
         &self,
         key: impl AsRef<str>,
         id: CommandId,
@@ -225,7 +225,7 @@ where
         metadata: Metadata,
     ) -> Dispatched<A> {
         let request = CommandRequest::new::<A>(id, key.as_ref(), command).with_metadata(metadata);
-        self.typed::<A>(request.once(id)).await
+        self.typed::<A>(request.named::<A>().once(id)).await
     }
 
     /// Makes an id for a command that was sent without one.
@@ -239,9 +239,8 @@ where
     /// The errors of the layers, and a boxed [`CommandError`].
     pub async fn send(&self, mut request: CommandRequest) -> Result<CommandResponse, BoxError> {
         for step in request.steps_mut() {
-            let naming = self.names.get(step.category());
-            if let Some(name) = naming.and_then(|name| name(step)) {
-                step.set_name(name);
+            if let Some(name) = self.names.get(step.category()) {
+                name(step);
             }
         }
         let mut service = self.service.clone();

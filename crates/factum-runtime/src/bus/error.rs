@@ -29,6 +29,18 @@ pub enum CommandError {
         /// The command's name.
         command: &'static str,
     },
+    /// The request has an id, and a command without a stored name, which an id can't name. Nothing
+    /// happened.
+    #[error(
+        "an id names commands by their stored names, and this one has none: derive Command, and \
+         register it with AppBuilder::commands: category={category} command={command}"
+    )]
+    Unnamed {
+        /// The category.
+        category: &'static str,
+        /// The name of the command's type.
+        command: &'static str,
+    },
     /// The entity gave no outcome.
     #[error(transparent)]
     Entity(#[from] EntityError),
@@ -41,23 +53,28 @@ impl CommandError {
     /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownAggregate(_) | Self::WrongCommand { .. } => ErrorKind::Invalid,
+            Self::UnknownAggregate(_) | Self::WrongCommand { .. } | Self::Unnamed { .. } => {
+                ErrorKind::Invalid
+            }
             Self::Entity(error) => error.kind(),
             Self::Transaction(error) => error.kind(),
         }
     }
 
-    /// The value of `error.type` in traces and of `error` in metrics; one of about fifteen words.
+    /// The value of `error.type` in traces and of `error` in metrics; one of about twenty words.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::UnknownAggregate(_) => "unknown_aggregate",
             Self::WrongCommand { .. } => "wrong_command",
+            Self::Unnamed { .. } => "unnamed",
             Self::Entity(error) => match error {
                 EntityError::Busy(_) => "busy",
                 EntityError::Deadline(_) => "deadline",
                 EntityError::Closed(_) => "closed",
                 EntityError::Quarantined { .. } => "quarantined",
                 EntityError::Panicked { .. } => "panicked",
+                EntityError::ReplyPanicked { .. } => "reply_panicked",
+                EntityError::IdTaken(_) => "id_taken",
                 EntityError::Lost(_) => "lost",
                 EntityError::Load(_) => "load",
                 EntityError::Encode(_) => "encode",
@@ -67,6 +84,8 @@ impl CommandError {
             },
             Self::Transaction(error) => match error {
                 TransactionError::Rejected(_) => "rejected",
+                TransactionError::Unchanged { .. } => "unchanged",
+                TransactionError::IdTaken(_) => "id_taken",
                 TransactionError::Conflict(_) => "conflict",
                 TransactionError::Overtaken { .. } => "overtaken",
                 TransactionError::Load(_) => "load",

@@ -5,22 +5,24 @@ use std::{
     task::{Context, Poll},
 };
 
+use factum_kernel::{CommandId, EventId, Timestamp};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{request::CommandRequest, response::CommandResponse, step::CommandStep};
-use crate::command::CommandId;
 
 /// Recognises repeated commands by an entry of their metadata, such as the `idempotency-key` of an
 /// HTTP request.
 ///
 /// A command with the entry gets an id that is derived from category, key and entry. So equal
-/// entries for two aggregates identify two commands. A transaction gets its id from the categories
-/// and keys of all its steps. A decision, and a transaction with a decision among its steps, gets
-/// none: a decision model has no key that tells two decisions apart, so the caller gives the id.
-/// Then the command is sent as by
+/// entries for two aggregates identify two commands. An entry that comes again with another command
+/// for the same aggregate is refused: [`IdTaken`](factum_kernel::IdTaken). A transaction gets its
+/// id from the categories and keys of all its steps. A decision, and a transaction with a decision
+/// among its steps, gets none: a decision model has no key that tells two decisions apart, so the
+/// caller gives the id. Then the command is sent as by
 /// [`dispatch_once`](super::Commands::dispatch_once), with the same guarantees. A command that was
-/// dispatched with an id keeps it. A command without the entry is decided each time it is sent.
+/// dispatched with an id keeps it. A command without the entry is decided each time it is sent. The
+/// bus must know the stored names of the commands: [`Commands::named`](super::Commands::named).
 ///
 /// ```
 /// # use factum_kernel::{Kernel, Repository, TagKey};
@@ -38,7 +40,8 @@ use crate::command::CommandId;
 /// # let email = "ada@example.org".to_owned();
 /// # accounts.ask("ada", AccountCommand::Open { owner: "Ada".into(), email }).await?;
 /// # let commands = Commands::new(CommandRouter::new().with(accounts), &kernel);
-/// let commands = commands.layer(IdempotencyLayer::new("idempotency-key"));
+/// let commands =
+///     commands.named::<Account>().layer(IdempotencyLayer::new("idempotency-key"));
 /// for replayed in [false, true] {
 ///     let sent = Metadata::new().with("idempotency-key", "order-17");
 ///     let deposit = AccountCommand::Deposit { cents: 500 };
@@ -79,8 +82,10 @@ impl<S> Idempotency<S> {
     fn identified(&self, request: CommandRequest) -> CommandRequest {
         match request.metadata.extra.get(&self.entry) {
             Some(entry) if !request.is_once() && has_keys(&request) => {
-                let id = CommandId::derived(source(&request, entry).as_bytes());
-                request.once(id)
+                let source = source(&request, entry);
+                // Not `CommandId::derived`: logs hold ids that earlier versions made in this way.
+                let id = EventId::derived(Timestamp::EPOCH, source.as_bytes());
+                request.once(CommandId::new(id.as_uuid()))
             }
             _ => request,
         }
@@ -90,8 +95,9 @@ impl<S> Idempotency<S> {
 /// The text that an id is derived from: the steps and the entry. It can be split in one way only,
 /// because a category has no dash and a key has no line feed.
 fn source(request: &CommandRequest, entry: &str) -> String {
-    let targets: String = request.steps().iter().map(line).collect();
-    match request.steps().len() {
+    let commands = || request.steps().iter().filter(|step| step.expected().is_none());
+    let targets: String = commands().map(line).collect();
+    match commands().count() {
         1 => format!("{targets}{entry}"),
         count => format!("{count}\n{targets}{entry}"),
     }

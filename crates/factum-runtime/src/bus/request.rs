@@ -2,22 +2,27 @@
 
 use std::{any::Any, fmt, slice, sync::Arc};
 
-use factum_kernel::{Aggregate, DecisionModel, Metadata, StreamVersion, Transaction, Uuid};
+use factum_kernel::{
+    Aggregate, Command, CommandId, DecisionModel, Metadata, Once, StreamVersion, Transaction, Uuid,
+};
 
 use super::{
+    error::CommandError,
     step::{CommandStep, DECISION, TRANSACTION},
     transaction::CommandTransaction,
 };
-use crate::command::{CommandId, ReplyFn};
+use crate::command::ReplyFn;
 
 /// A command on its way to its entity. Cheap to clone. A clone is the same command, with the same
 /// id.
 ///
 /// ```
-/// use factum_runtime::{CommandId, CommandRequest};
+/// use factum_kernel::CommandId;
+/// use factum_runtime::CommandRequest;
 /// use factum_testing::bank::{Account, AccountCommand};
 ///
-/// let (id, deposit) = (CommandId::derived(b"17"), AccountCommand::Deposit { cents: 500 });
+/// let id = CommandId::derived("order-17", "deposit");
+/// let deposit = AccountCommand::Deposit { cents: 500 };
 /// let request = CommandRequest::new::<Account>(id, "ada", deposit);
 /// let [step] = request.steps() else { panic!("a command is one step") };
 /// assert_eq!((step.category(), step.key()), ("account", "ada"));
@@ -87,7 +92,7 @@ impl CommandRequest {
         transaction: CommandTransaction,
         command: M::Command,
     ) -> Self {
-        Self::together(id, RequestKind::Decision, transaction.decide::<M>(command))
+        Self::together(id, RequestKind::Decision, transaction.decide_unnamed::<M>(command))
     }
 
     fn together(id: CommandId, kind: RequestKind, transaction: CommandTransaction) -> Self {
@@ -106,8 +111,24 @@ impl CommandRequest {
         self
     }
 
+    /// Lets an [id](Self::once) of the request name the commands for this kind of aggregate by
+    /// their stored names.
+    #[must_use]
+    pub fn named<A: Aggregate<Command: Command>>(mut self) -> Self {
+        self.steps_mut().iter_mut().for_each(CommandStep::name_for::<A>);
+        self
+    }
+
+    /// Like [`named`](Self::named), for the commands of this kind of decision model.
+    #[must_use]
+    pub fn named_decision<M: DecisionModel<Command: Command>>(mut self) -> Self {
+        self.steps_mut().iter_mut().for_each(CommandStep::name_for_model::<M>);
+        self
+    }
+
     /// Sets the id by which repeats of the request are recognised: see
-    /// [`ask_once`](crate::Entities::ask_once).
+    /// [`ask_once`](crate::Entities::ask_once). An id names commands, so each command must have its
+    /// stored name; otherwise the answer is [`Unnamed`](super::CommandError::Unnamed).
     #[must_use]
     pub fn once(mut self, id: CommandId) -> Self {
         (self.id, self.repeats) = (id, Repeats::Recognised);
@@ -147,7 +168,9 @@ impl CommandRequest {
         }
     }
 
-    /// All steps of the request, in order. A command or a decision has one step.
+    /// All steps of the request, in order. A command or a decision has one step. After the steps of
+    /// a transaction come the aggregates of which it only [expects a
+    /// version](CommandStep::expected).
     pub fn steps(&self) -> &[CommandStep] {
         match &self.work {
             Work::Command { step, .. } => slice::from_ref(step),
@@ -199,6 +222,21 @@ impl CommandRequest {
     /// True if repeats of the request are recognised.
     pub fn is_once(&self) -> bool {
         self.repeats == Repeats::Recognised
+    }
+
+    /// The id with the commands that it names; `None` if repeats are not recognised.
+    pub(super) fn identity(&self) -> Result<Option<Once>, CommandError> {
+        if !self.is_once() {
+            return Ok(None);
+        }
+        let commands = self.steps().iter().filter(|step| step.expected().is_none());
+        let named = commands.map(|step| {
+            let category = step.category();
+            let command = step.name();
+            step.named().ok_or(CommandError::Unnamed { category, command })
+        });
+        let named: Result<Vec<_>, _> = named.collect();
+        Ok(Some(Once::new(self.id, named?)))
     }
 
     /// The correlation id: that of the metadata, or else the id of this request.

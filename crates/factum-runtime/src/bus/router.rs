@@ -6,9 +6,11 @@ use std::{
     pin::Pin,
     sync::{Arc, PoisonError, RwLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
-use factum_kernel::{Aggregate, Tag, TransactionError};
+use factum_kernel::{Aggregate, Clock, StoreError, TransactionError};
+use tokio::sync::watch;
 use tower_service::Service;
 
 use super::{
@@ -17,7 +19,7 @@ use super::{
     response::{CommandDone, CommandResponse},
 };
 use crate::{
-    command::{CommandId, EntityCommand, Once, ReplyFn, TRANSACTION_TAG},
+    command::{EntityCommand, ReplyFn, stamp},
     entities::Entities,
     error::AskError,
 };
@@ -33,10 +35,10 @@ pub type CommandFuture<E = CommandError> =
 /// of the router bound its load.
 ///
 /// ```
-/// # use factum_kernel::{Kernel, Repository, TagKey};
+/// # use factum_kernel::{CommandId, Kernel, Repository, TagKey};
 /// # use factum_runtime::{Entities, EntityOptions};
 /// # use factum_testing::bank::{Account, AccountCommand};
-/// use factum_runtime::{CommandId, CommandOutcome, CommandRequest, CommandRouter};
+/// use factum_runtime::{CommandOutcome, CommandRequest, CommandRouter};
 /// use tower::ServiceExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -45,7 +47,8 @@ pub type CommandFuture<E = CommandError> =
 /// # let kernel = Kernel::new(store.clone(), store).with_tag_key(TagKey::new([1; 32]));
 /// # let accounts = Entities::<Account>::new(Repository::new(kernel), EntityOptions::new());
 /// let router = CommandRouter::new().with(accounts);
-/// let (id, deposit) = (CommandId::derived(b"17"), AccountCommand::Deposit { cents: 500 });
+/// let id = CommandId::derived("order-17", "deposit");
+/// let deposit = AccountCommand::Deposit { cents: 500 };
 /// let request = CommandRequest::new::<Account>(id, "nobody", deposit);
 /// assert_eq!(router.oneshot(request).await?.outcome(), CommandOutcome::Rejected);
 /// # Ok(()) }
@@ -54,6 +57,8 @@ pub type CommandFuture<E = CommandError> =
 pub struct CommandRouter {
     /// Shared by all clones.
     routes: Arc<RwLock<Routes>>,
+    /// Shared by all clones.
+    commits: Arc<Commits>,
 }
 
 /// By category.
@@ -76,6 +81,16 @@ impl CommandRouter {
     pub fn add<A: Aggregate>(&self, entities: Entities<A>) {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         routes.insert(A::CATEGORY, Arc::new(entities));
+    }
+
+    /// Refuses transactions and decisions from now on, and waits at most this long for those under
+    /// way. Commands are not affected: [`Entities::shutdown`] ends them.
+    pub async fn shutdown(&self, clock: &dyn Clock, wait: Duration) {
+        tokio::select! {
+            biased;
+            () = self.commits.end() => {}
+            () = clock.sleep(wait) => {}
+        }
     }
 
     fn route(&self, category: &str) -> Option<Arc<dyn Route>> {
@@ -102,7 +117,7 @@ impl Service<CommandRequest> for CommandRouter {
 
     fn call(&mut self, request: CommandRequest) -> CommandFuture {
         if let Work::Together { .. } = &request.work {
-            return Box::pin(commit(request));
+            return Box::pin(commit(request, self.commits.clone()));
         }
         match self.route(request.category()) {
             Some(route) => route.execute(request),
@@ -114,20 +129,57 @@ impl Service<CommandRequest> for CommandRouter {
     }
 }
 
-/// The tag by which repeats of a transaction or decision are recognised.
-fn transaction_tag(id: CommandId) -> Tag {
-    Tag::new(TRANSACTION_TAG, id).expect("a short name and a UUID make a tag")
+/// The transactions and decisions under way.
+#[derive(Debug, Default)]
+struct Commits(watch::Sender<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    under_way: usize,
+    is_closed: bool,
+}
+
+impl Commits {
+    /// Counts one more, until the returned value is dropped; `None` after the end.
+    fn begin(&self) -> Option<Commit<'_>> {
+        let begun = self.0.send_if_modified(|counted| {
+            counted.under_way += usize::from(!counted.is_closed);
+            !counted.is_closed
+        });
+        begun.then(|| Commit(self))
+    }
+
+    /// Begins none from now on, and waits until none is under way.
+    async fn end(&self) {
+        self.0.send_modify(|counted| counted.is_closed = true);
+        let ended = self.0.subscribe().wait_for(|counted| counted.under_way == 0).await.map(drop);
+        ended.expect("the sender is borrowed");
+    }
+}
+
+struct Commit<'c>(&'c Commits);
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|counted| counted.under_way -= 1);
+    }
 }
 
 /// Commits a transaction, or a decision.
-async fn commit(request: CommandRequest) -> Result<CommandResponse, CommandError> {
+async fn commit(
+    request: CommandRequest,
+    commits: Arc<Commits>,
+) -> Result<CommandResponse, CommandError> {
     let Work::Together { kind, transaction, .. } = &request.work else {
         unreachable!("the caller passes only transactions and decisions")
     };
-    let metadata = request.id().stamp(request.metadata.clone());
-    let transaction = match request.is_once() {
-        true => transaction.clone().once(transaction_tag(request.id())),
-        false => transaction.clone(),
+    let Some(_under_way) = commits.begin() else {
+        return Err(TransactionError::Store(StoreError::closed()).into());
+    };
+    let metadata = stamp(request.id(), request.metadata.clone());
+    let transaction = match request.identity()? {
+        Some(once) => transaction.clone().once(once),
+        None => transaction.clone(),
     };
     match transaction.commit(&metadata).await {
         Ok(committed) => Ok(CommandResponse::Done(CommandDone::together(committed))),
@@ -144,8 +196,8 @@ trait Route: Send + Sync {
     fn execute(self: Arc<Self>, request: CommandRequest) -> CommandFuture;
 }
 
-/// The command and its options for an entity; `None` if the request is no command of this
-/// aggregate.
+/// The key, the command and its options for an entity; `None` if the request is no command of this
+/// aggregate. The command has no id yet.
 fn command_of<A: Aggregate>(request: &CommandRequest) -> Option<(&str, EntityCommand<A>)> {
     let Work::Command { step, expected, reply } = &request.work else { return None };
     let command = step.shared::<A>()?;
@@ -153,9 +205,9 @@ fn command_of<A: Aggregate>(request: &CommandRequest) -> Option<(&str, EntityCom
         Some(reply) => Some(reply.downcast_ref::<ReplyFn<A>>()?.clone()),
         None => None,
     };
-    let once = request.is_once().then(|| Once::new(request.id()));
-    let metadata = request.id().stamp(request.metadata.clone());
-    Some((step.key(), EntityCommand { command, metadata, once, expected: *expected, reply }))
+    let metadata = stamp(request.id(), request.metadata.clone());
+    let expected = *expected;
+    Some((step.key(), EntityCommand { command, metadata, once: None, expected, reply }))
 }
 
 impl<A: Aggregate> Route for Entities<A> {
@@ -166,7 +218,8 @@ impl<A: Aggregate> Route for Entities<A> {
                 let command = request.name();
                 return Err(CommandError::WrongCommand { category, command });
             };
-            match self.ask_with_options(key, command).await {
+            let once = request.identity()?;
+            match self.ask_with_options(key, EntityCommand { once, ..command }).await {
                 Ok(outcome) => Ok(CommandResponse::Done(CommandDone::new(outcome))),
                 Err(AskError::Rejected(no)) => Ok(CommandResponse::Rejected(Box::new(no))),
                 Err(AskError::Failed(error)) => Err(error.into()),

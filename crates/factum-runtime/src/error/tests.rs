@@ -1,8 +1,8 @@
 use std::error::Error;
 
 use factum_kernel::{
-    CodecError, EncodeError, ErrorKind, EventName, ExpectedVersion, LoadError, StoreError,
-    StreamId, StreamVersion, TransactionError, VersionConflict,
+    Cause, CodecError, CommandId, EncodeError, ErrorKind, EventName, ExpectedVersion, IdTaken,
+    LoadError, StoreError, StreamId, StreamVersion, TransactionError, Uuid, VersionConflict,
 };
 use factum_testing::{Hidden, assert_kinds};
 
@@ -35,6 +35,11 @@ fn unwritten() -> EncodeError {
     EncodeError::Codec { name, reason: CodecError::new("x") }
 }
 
+fn taken() -> IdTaken {
+    let id = CommandId::new(Uuid::nil());
+    IdTaken { id, stored: Box::default(), sent: Box::default() }
+}
+
 /// One of each, and the outages among them.
 fn all() -> Vec<EntityError> {
     let truncated = LoadError::Truncated { stream: ada(), erased_through: StreamVersion::ZERO };
@@ -45,6 +50,8 @@ fn all() -> Vec<EntityError> {
         // It has had its pauses: the event that meets it fails.
         EntityError::Quarantined { cause: Box::new(away().into()) },
         EntityError::Panicked { stream: ada(), message: "x".into() },
+        EntityError::ReplyPanicked { stream: ada(), message: "x".into() },
+        taken().into(),
         EntityError::Lost(ada()),
         EntityError::Load(away().into()),
         EntityError::Load(truncated),
@@ -67,6 +74,9 @@ fn every_error_of_entities_the_bus_and_supervisors_tells_its_kind() {
         EntityError::Quarantined { .. } =
             EntityError::Quarantined { cause: Box::new(away().into()) } => Internal,
         EntityError::Panicked { .. } = panicked() => Internal,
+        EntityError::ReplyPanicked { .. } =
+            EntityError::ReplyPanicked { stream: ada(), message: "x".into() } => Internal,
+        EntityError::IdTaken(_) = taken().into() => Invalid,
         EntityError::Lost(_) = EntityError::Lost(ada()) => Unknown,
         EntityError::Load(_) = LoadError::from(away()).into() => Unavailable,
         EntityError::Encode(_) = unwritten().into() => Invalid,
@@ -82,6 +92,8 @@ fn every_error_of_entities_the_bus_and_supervisors_tells_its_kind() {
         CommandError::UnknownAggregate(_) = CommandError::UnknownAggregate("account") => Invalid,
         CommandError::WrongCommand { .. } =
             CommandError::WrongCommand { category: "account", command: "open" } => Invalid,
+        CommandError::Unnamed { .. } =
+            CommandError::Unnamed { category: "account", command: "Open" } => Invalid,
         CommandError::Entity(_) = EntityError::Closed(ada()).into() => Closed,
         CommandError::Transaction(_) =
             CommandError::from(TransactionError::Indeterminate(away())) => Unknown,

@@ -5,11 +5,11 @@ use std::{fmt::Debug, path::Path, sync::Arc};
 
 use factum_journal::{JournalOptions, JournalStore};
 use factum_kernel::{
-    Aggregate, DocumentStore, EventStore, Kernel, Metadata, Repository, RetryPolicy,
+    Aggregate, CommandId, DocumentStore, EventStore, Kernel, Metadata, Repository, RetryPolicy,
     SnapshotPolicy, SystemClock, TagKey, Transaction,
 };
 use factum_memory::MemoryStore;
-use factum_runtime::{AskError, CommandId, Entities, EntityError};
+use factum_runtime::{AskError, Entities, EntityError};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::{
     Answer, Answers, FaultRates, FaultyStore, History, RecordingStore,
@@ -173,7 +173,7 @@ async fn work(
 /// One deposit with its id, sent to both runtimes at the same time: it is stored once, and both
 /// answer so. Returns its events.
 async fn send_twice(banks: &[Entities<Account>; 2], key: &str, seed: u64) -> u64 {
-    let id = CommandId::derived(&seed.to_be_bytes());
+    let id = CommandId::derived(seed.to_be_bytes(), "deposit");
     let send = |bank: &Entities<Account>| {
         let bank = bank.clone();
         async move { bank.ask_once(key, id, DEPOSIT, Metadata::new()).await.unwrap() }

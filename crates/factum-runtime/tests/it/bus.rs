@@ -3,11 +3,12 @@
 use std::{future::Future, time::Duration};
 
 use factum_kernel::{
-    Aggregate, EventStore, Metadata, ReadQuery, RecordedEvent, StreamVersion, Uuid, sentence,
+    Aggregate, CommandId, EventStore, Metadata, ReadQuery, RecordedEvent, StreamVersion, Uuid,
+    sentence,
 };
 use factum_runtime::{
-    AdmissionLayer, BoxError, CommandError, CommandId, CommandOutcome, CommandRequest,
-    CommandResponse, CommandRouter, Commands, DispatchError, EntityError, IdempotencyLayer,
+    AdmissionLayer, BoxError, CommandError, CommandOutcome, CommandRequest, CommandResponse,
+    CommandRouter, Commands, DispatchError, EntityError, IdempotencyLayer,
 };
 use factum_testing::{
     Fault,
@@ -160,7 +161,8 @@ async fn a_clone_of_a_request_is_the_same_command() {
     let bench = Bench::new();
     let commands = bus(&bench);
     commands.dispatch::<Account>("ada", open("ada")).await.unwrap();
-    let request = CommandRequest::new::<Account>(id(1), "ada", DEPOSIT).once(id(7));
+    let request = CommandRequest::new::<Account>(id(1), "ada", DEPOSIT);
+    let request = request.named::<Account>().once(id(7));
     let first = commands.send(request.clone()).await.unwrap().outcome();
     let again = commands.send(request).await.unwrap().outcome();
     assert_eq!((first, again), (CommandOutcome::Stored, CommandOutcome::Replayed));
@@ -171,7 +173,8 @@ async fn a_clone_of_a_request_is_the_same_command() {
 #[tokio::test]
 async fn an_entry_of_the_metadata_makes_a_repeat_known() {
     let bench = Bench::new();
-    let commands = bus(&bench).layer(IdempotencyLayer::new("idempotency-key"));
+    let layer = IdempotencyLayer::new("idempotency-key");
+    let commands = bus(&bench).named::<Account>().layer(layer);
     let sent = |key: &str| Metadata::new().with("idempotency-key", key);
     for key in ["ada", "bob"] {
         commands.dispatch::<Account>(key, open(key)).await.unwrap();
@@ -180,7 +183,8 @@ async fn an_entry_of_the_metadata_makes_a_repeat_known() {
             assert_eq!(done.replayed, replayed, "key={key} entry={entry}");
         }
         // An id that the caller set has priority.
-        let own = commands.dispatch_once::<Account>(key, id(7), DEPOSIT, sent("x")).await.unwrap();
+        let own_id = CommandId::derived(key, "deposit");
+        let own = commands.dispatch_once::<Account>(key, own_id, DEPOSIT, sent("x")).await.unwrap();
         assert!(!own.replayed);
         for _ in 0..2 {
             assert!(!commands.dispatch::<Account>(key, DEPOSIT).await.unwrap().replayed);

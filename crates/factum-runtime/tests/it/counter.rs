@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 
 use factum_kernel::{Aggregate, Context, Decision, Verdict};
-use factum_macros::Event;
+use factum_macros::{Command, Event};
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Counter {
@@ -12,7 +13,8 @@ pub(crate) struct Counter {
     pub(crate) weight: usize,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[command(crate = factum_kernel)]
 pub(crate) enum CounterCommand {
     Add,
     Nothing,

@@ -5,18 +5,21 @@ use std::{path::Path, sync::Arc};
 
 use factum_journal::{JournalOptions, JournalStore};
 use factum_kernel::{
-    Aggregate, Context, Decision, EventStore, ExpectedVersion, Kernel, Matching, Metadata,
-    Position, ReadQuery, Repository, RetryPolicy, StreamId, TagKey, Uuid, Verdict,
+    Aggregate, COMMAND_TAG, Command, CommandId, Context, Decision, EventStore, ExpectedVersion,
+    IdTaken, Kernel, Matching, Metadata, Position, ReadQuery, Repository, RetryPolicy, StreamId,
+    TagKey, Uuid, Verdict,
 };
-use factum_macros::Event;
+use factum_macros::{Command, Event};
 use factum_runtime::{
-    AskError, COMMAND_TAG, CommandId, Entities, EntityError, EntityOptions, OtherWriters, Outcome,
+    AskError, CommandError, CommandRouter, Commands, DispatchError, Entities, EntityError,
+    EntityOptions, OtherWriters, Outcome,
 };
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::{
     Fault, FaultRates, History, RecordingStore,
     bank::{Account, AccountCommand, AccountEvent, AccountRejection},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bench::{Bench, DEPOSIT, millis, open, options},
@@ -126,23 +129,70 @@ async fn what_left_nothing_behind_is_decided_again() {
     let counters = bench.entities::<Counter>(options());
     for _ in 0..2 {
         let nothing = CounterCommand::Nothing;
-        let nothing = counters.ask_once("one", id(7), nothing, Metadata::new()).await.unwrap();
+        let nothing = counters.ask_once("one", id(8), nothing, Metadata::new()).await.unwrap();
         assert_eq!((nothing.version.value(), nothing.replayed), (0, false));
     }
 }
 
+/// The error of an id that names another command; by the entities, and by the bus.
+async fn refused(bench: &Bench, key: &str, command: AccountCommand) -> [IdTaken; 2] {
+    let accounts = bench.accounts();
+    let asked = accounts.ask_once(key, id(7), command.clone(), Metadata::new()).await.unwrap_err();
+    let AskError::Failed(EntityError::IdTaken(asked)) = asked else { panic!("{asked:?}") };
+    let commands = Commands::new(CommandRouter::new().with(accounts), &bench.kernel);
+    let sent = commands.dispatch_once::<Account>(key, id(7), command, Metadata::new()).await;
+    let Err(DispatchError::Failed(CommandError::Entity(EntityError::IdTaken(sent)))) = sent else {
+        panic!("{sent:?}")
+    };
+    [*asked, *sent]
+}
+
 #[tokio::test]
-async fn one_id_on_two_aggregates_is_two_commands() {
+async fn an_id_that_names_another_command_is_refused() {
     let bench = Bench::new();
     let accounts = bench.accounts();
     for key in ["ada", "bob"] {
         accounts.ask(key, open(key)).await.unwrap();
-        assert!(!deposit(&accounts, key, id(7)).await.replayed);
     }
-    for key in ["ada", "bob"] {
-        assert!(deposit(&accounts, key, id(7)).await.replayed);
-        assert_eq!(bench.balance(key).await, (1, 2));
+    deposit(&accounts, "ada", id(7)).await;
+    let two = AccountCommand::Deposit { cents: 2 };
+    for (key, other) in [("bob", DEPOSIT), ("ada", withdraw(1)), ("ada", two)] {
+        let name = other.name();
+        for taken in refused(&bench, key, other).await {
+            assert_eq!(taken.id, id(7));
+            assert_eq!(taken.stored[0].to_string(), "account.deposit on account-ada");
+            assert_eq!(taken.sent[0].to_string(), format!("{name} on account-{key}"));
+        }
     }
+    assert!(deposit(&accounts, "ada", id(7)).await.replayed);
+    assert_eq!((bench.balance("ada").await, bench.balance("bob").await), ((1, 2), (0, 1)));
+}
+
+/// The other command waits for the next burst, which finds the first one in the log.
+#[tokio::test]
+async fn another_command_with_the_id_in_one_burst_is_refused_alone() {
+    let bench = Bench::new();
+    let accounts = bench.accounts();
+    accounts.ask("ada", open("ada")).await.unwrap();
+    bench.faulty.next_append(Fault::Delay(millis(10)));
+    accounts.tell("ada", DEPOSIT).unwrap();
+    bench.clock.until_sleeping(1).await;
+    let ask = |n, command| {
+        let accounts = accounts.clone();
+        tokio::spawn(async move { accounts.ask_once("ada", id(n), command, Metadata::new()).await })
+    };
+    let asks = [ask(7, DEPOSIT), ask(7, withdraw(1)), ask(8, DEPOSIT)];
+    while accounts.entity("ada").unwrap().unwrap().queued < 3 {
+        tokio::task::yield_now().await;
+    }
+    bench.clock.advance(millis(10));
+    let [first, other, last] = asks;
+    assert_eq!(told(&first.await.unwrap().unwrap()), Told::at(3, false));
+    let other = other.await.unwrap().unwrap_err();
+    assert!(matches!(other, AskError::Failed(EntityError::IdTaken(_))), "{other:?}");
+    assert_eq!(told(&last.await.unwrap().unwrap()), Told::at(4, false));
+    let stats = accounts.stats();
+    assert_eq!((stats.commands, stats.failed, stats.deaths), (4, 1, 0));
 }
 
 /// They are sent while an append is under way, so that all of them are in one burst.
@@ -388,9 +438,11 @@ async fn rough_stores_and_stubborn_callers_store_each_id_once() {
 #[derive(Debug, Default)]
 struct Collector;
 
+#[derive(Serialize, Deserialize, Command)]
+#[command(crate = factum_kernel)]
 enum Collect {
-    Any(&'static str),
-    Unique(&'static str),
+    Any(String),
+    Unique(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Event)]
@@ -415,10 +467,10 @@ impl Aggregate for Collector {
     fn decide(&self, command: &Collect, _: &Context<'_>) -> Verdict<Self> {
         Ok(match command {
             Collect::Any(name) => {
-                Decision::from([CollectorEvent::Collected { name: (*name).into() }])
+                Decision::from([CollectorEvent::Collected { name: name.clone() }])
             }
             Collect::Unique(name) => {
-                Decision::from([CollectorEvent::Collected { name: (*name).into() }])
+                Decision::from([CollectorEvent::Collected { name: name.clone() }])
                     .unless(Matching::tag("name", name), Collected)
             }
         })
@@ -438,12 +490,12 @@ async fn a_repeat_behind_a_guard_that_fails_is_told_what_it_stored() {
             async move { collectors.ask_once("eve", id(n), command, Metadata::new()).await },
         )
     };
-    ask(7, Collect::Any("x")).await.unwrap().unwrap();
+    ask(7, Collect::Any("x".into())).await.unwrap().unwrap();
     bench.faulty.next_append(Fault::Delay(millis(10)));
-    collectors.tell("eve", Collect::Any("y")).unwrap();
+    collectors.tell("eve", Collect::Any("y".into())).unwrap();
     bench.clock.until_sleeping(1).await;
-    let taken = ask(8, Collect::Unique("x"));
-    let again = ask(7, Collect::Any("x"));
+    let taken = ask(8, Collect::Unique("x".into()));
+    let again = ask(7, Collect::Any("x".into()));
     while collectors.entity("eve").unwrap().unwrap().queued < 2 {
         tokio::task::yield_now().await;
     }

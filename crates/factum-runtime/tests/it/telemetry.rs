@@ -7,10 +7,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use factum_kernel::{Metadata, Repository, RetryPolicy};
+use factum_kernel::{CommandId, Metadata, Repository, RetryPolicy};
 use factum_runtime::{
-    AdmissionLayer, CommandId, CommandRequest, CommandRouter, CommandTransaction, Commands,
-    MetricsLayer, TracingLayer,
+    AdmissionLayer, CommandRequest, CommandRouter, CommandTransaction, Commands, MetricsLayer,
+    TracingLayer,
 };
 use factum_testing::{Fault, bank::Account};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -68,7 +68,7 @@ where
     let accounts = bench.accounts();
     let router = CommandRouter::new().with(accounts.clone());
     let commands = Commands::new(router, &bench.kernel).named::<Account>().layer(layers);
-    let once = CommandId::derived(b"17");
+    let once = CommandId::derived("17", "deposit");
     commands.dispatch::<Account>("ada", open("ada")).await.unwrap();
     commands.dispatch::<Account>("bob", DEPOSIT).await.unwrap_err();
     for _ in 0..2 {
@@ -109,7 +109,7 @@ fn a_span_tells_what_came_of_a_command_and_a_no_is_no_error() {
     assert_eq!(all("otel.name")[0], "account account.open");
     assert_eq!(all("factum.command.name")[1], "account.deposit");
     assert_eq!((all("otel.kind")[0], all("factum.aggregate.category")[0]), ("internal", "account"));
-    assert_eq!(all("factum.command.id")[2], CommandId::derived(b"17").to_string());
+    assert_eq!(all("factum.command.id")[2], CommandId::derived("17", "deposit").to_string());
     assert_eq!(all("factum.command.id"), all("factum.correlation.id"));
 }
 

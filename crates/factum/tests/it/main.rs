@@ -5,6 +5,7 @@
 mod app;
 mod difference;
 mod guide;
+mod ids;
 #[cfg(feature = "postgres")]
 #[path = "../../../factum-postgres/tests/it/instance.rs"]
 #[expect(dead_code, reason = "the store's tests need more of it")]

@@ -19,7 +19,7 @@ const DEPOSIT: &str = r#"{"cents": 5}"#;
 #[tokio::test]
 async fn a_command_by_name_is_the_command() {
     let app = bank().await;
-    let id = CommandId::derived(b"1");
+    let id = CommandId::derived("1", "deposit");
     let deposit = || app.command_json("account", "ada", "account.deposit", DEPOSIT).once(id);
     let done = deposit().with_metadata(Metadata::new().with_user("ada")).await.unwrap();
     assert_eq!((done.version.value(), done.position.unwrap().value()), (2, 2));

@@ -9,12 +9,13 @@ use std::{
 
 use async_trait::async_trait;
 use factum::{
-    Aggregate, App, CommandId, Context, Decision, DecisionModel, Event, EventStore, Matching,
-    ModelDecision, Verdict, category,
+    Aggregate, App, Command, CommandId, Context, Decision, DecisionModel, Event, EventStore,
+    Matching, ModelDecision, Verdict, category,
     event::StreamVersion,
     store::{AppendBatch, AppendError, Appended, Stores},
 };
 use factum_testing::{ForwardEvents, Forwarding, bank::Account};
+use serde::{Deserialize, Serialize};
 
 use crate::send::{DEPOSIT, in_memory, open};
 
@@ -61,7 +62,7 @@ async fn a_racing_repeat_with_an_expectation_is_recognised() {
         app.transaction()
             .command::<Account>("ada", DEPOSIT)
             .expecting::<Account>("ada", StreamVersion::new(1))
-            .once(CommandId::derived(b"deposit"))
+            .once(CommandId::derived("order-17", "deposit"))
     };
     let first = deposit(&other).into_future();
     let first = async move { assert!(!first.await.unwrap().replayed) };
@@ -83,7 +84,11 @@ struct Seat {
 }
 
 /// Runs while the seat is decided, once.
-struct Join(Mutex<Option<Meanwhile>>);
+#[derive(Serialize, Deserialize, Command)]
+struct Join {
+    #[serde(skip)]
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
 
@@ -98,7 +103,7 @@ impl Aggregate for Seat {
     type Rejection = Full;
 
     fn decide(&self, join: &Join, _: &Context<'_>) -> Verdict<Self> {
-        let meanwhile = join.0.lock().unwrap().take();
+        let meanwhile = join.meanwhile.lock().unwrap().take();
         if let Some(meanwhile) = meanwhile {
             meanwhile();
         }
@@ -117,12 +122,16 @@ impl Aggregate for Seat {
 #[derive(Debug, Default)]
 struct Room(u64);
 
+/// Checks that the room has a seat.
+#[derive(Serialize, Deserialize, Command)]
+struct Check {}
+
 impl DecisionModel for Room {
-    type Command = ();
+    type Command = Check;
     type Event = SeatEvent;
     type Rejection = Full;
 
-    fn query((): &()) -> Matching {
+    fn query(_: &Check) -> Matching {
         Matching::events::<SeatEvent>()
     }
 
@@ -130,7 +139,7 @@ impl DecisionModel for Room {
         self.0 += 1;
     }
 
-    fn decide(&self, (): &(), _: &Context<'_>) -> Result<ModelDecision<SeatEvent>, Full> {
+    fn decide(&self, _: &Check, _: &Context<'_>) -> Result<ModelDecision<SeatEvent>, Full> {
         if self.0 > 1 { Err(Full) } else { Ok(ModelDecision::nothing()) }
     }
 }
@@ -142,8 +151,9 @@ async fn no_rejection_rests_on_a_state_that_never_was() {
     let app = App::builder().open_stores(stores.clone()).await.unwrap();
     let other = App::builder().open_stores(stores).await.unwrap();
     let join = |app: &App, meanwhile| {
-        let join = Join(Mutex::new(meanwhile));
-        app.transaction().command::<Seat>("ada", join).decide::<Room>(())
+        let join = Join { meanwhile: Mutex::new(meanwhile) };
+        let transaction = app.transaction().command::<Seat>("ada", join);
+        transaction.decide::<Room>(Check {}).allowing_unchanged()
     };
     let first = join(&other, None).into_future();
     let meanwhile = move || {

@@ -10,13 +10,14 @@ use std::{
 };
 
 use factum::{
-    Aggregate, App, CommandId, Consumer, Context, Decision, Documents, Event, HandleError,
+    Aggregate, App, Command, CommandId, Consumer, Context, Decision, Documents, Event, HandleError,
     Metadata, Position, ProjectionFn, RecordedEvent, SendError, Verdict,
     consumer::{ConsumerHandle, StopReason, WaitError},
     runtime::CommandError,
     sentence,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 const SOON: Duration = Duration::from_millis(20);
@@ -146,6 +147,9 @@ struct Lamp {
     is_lit: bool,
 }
 
+#[derive(Serialize, Deserialize, Command)]
+struct Light {}
+
 #[derive(Debug, Event)]
 enum LampEvent {
     Lit,
@@ -153,11 +157,11 @@ enum LampEvent {
 
 impl Aggregate for Lamp {
     const CATEGORY: &'static str = "lamp";
-    type Command = ();
+    type Command = Light;
     type Event = LampEvent;
     type Rejection = std::fmt::Error;
 
-    fn decide(&self, (): &(), _: &Context<'_>) -> Verdict<Self> {
+    fn decide(&self, _: &Light, _: &Context<'_>) -> Verdict<Self> {
         Ok(if self.is_lit { Decision::nothing() } else { [LampEvent::Lit].into() })
     }
 
@@ -180,8 +184,8 @@ async fn a_command_that_changes_nothing_is_answered_when_what_it_rests_on_was_se
         }
     });
     app.consumers().start(lamps).await.unwrap();
-    let id = CommandId::derived(b"hall/1");
-    let again = || app.command::<Lamp>("hall", ()).seen_by("lamps");
+    let id = CommandId::derived("hall", "light");
+    let again = || app.command::<Lamp>("hall", Light {}).seen_by("lamps");
     let first = again().once(id).with_metadata(Metadata::new()).within(SOON).await;
     assert!(matches!(first, Err(SendError::Unseen { .. })), "{first:?}");
     // The answers are not based on later events.

@@ -67,7 +67,7 @@ async fn nothing_that_an_application_sends_passes_by_its_layers() {
     let before = App::builder().open_stores(stores.clone()).await.unwrap();
     before.command::<Account>("ada", open("ada")).await.unwrap();
     let app = closed().open_stores(stores).await.unwrap();
-    let id = CommandId::derived(b"x");
+    let id = CommandId::derived("x", "deposit");
     let command = || app.command::<Account>("ada", DEPOSIT);
     let refused = [
         command().await.map(drop),
@@ -143,18 +143,18 @@ async fn a_layer_that_sends_a_clone_again_has_the_effect_once_where_there_is_an_
         })
     });
     let app = App::builder().layer(twice).open("memory:").await.unwrap();
-    app.command::<Account>("ada", open("ada")).once(CommandId::derived(b"0")).await.unwrap();
-    let id = CommandId::derived(b"1");
+    app.command::<Account>("ada", open("ada")).once(CommandId::derived("0", "open")).await.unwrap();
+    let id = CommandId::derived("1", "deposit");
     let done = app.command::<Account>("ada", DEPOSIT).once(id).reply(|it| it.balance_cents).await;
     let done = done.unwrap();
     assert_eq!((done.replayed, done.version.value(), done.reply), (true, 2, 1));
-    let id = CommandId::derived(b"2");
+    let id = CommandId::derived("2", "deposit");
     let both = app.transaction().command::<Account>("ada", DEPOSIT).once(id).await.unwrap();
     assert_eq!(
         (both.replayed, both.version::<Account>("ada")),
         (true, Some(StreamVersion::new(3)))
     );
-    let decided = app.decide::<Tally>(Count).once(CommandId::derived(b"3")).await.unwrap();
+    let decided = app.decide::<Tally>(Count).once(CommandId::derived("3", "count")).await.unwrap();
     assert_eq!((decided.replayed, decided.model.0), (true, 1));
     // Without an id, the request is two commands.
     let done = app.command::<Account>("ada", DEPOSIT).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_command_that_is_dropped_takes_effect_once_or_not_at_all() {
     drop(app.command::<Account>("ada", DEPOSIT).into_future());
     let accounts = app.aggregate::<Account>();
     assert_eq!(accounts.state("ada").await.unwrap().version.value(), 1, "it was never sent");
-    let id = CommandId::derived(b"1");
+    let id = CommandId::derived("1", "deposit");
     let mut under_way = app.command::<Account>("ada", DEPOSIT).once(id).into_future();
     tokio::select! {
         biased;
@@ -200,7 +200,7 @@ async fn what_a_layer_gave_up_is_sent_again_with_its_id() {
     });
     let app = App::builder().layer(impatient).open_stores(stores).await.unwrap();
     app.command::<Account>("ada", open("ada")).await.unwrap();
-    let id = |what: &str| CommandId::derived(what.as_bytes());
+    let id = |what: &str| CommandId::derived("1", what);
     let command = || app.command::<Account>("ada", DEPOSIT).once(id("command"));
     let both = || app.transaction().command::<Account>("ada", DEPOSIT).once(id("both"));
     patience.store(0, Ordering::SeqCst);
@@ -239,7 +239,7 @@ async fn a_command_for_another_version_fails_alone() {
     };
     assert_eq!(conflict.actual.value(), 2);
     // A repeat is answered with the stored outcome, whatever the version is then.
-    let id = CommandId::derived(b"1");
+    let id = CommandId::derived("1", "deposit");
     for replayed in [false, true] {
         let done = on(4).once(id).await.unwrap();
         assert_eq!((done.version.value(), done.replayed), (5, replayed));
@@ -328,7 +328,7 @@ async fn what_is_sent_twice_through_two_applications_takes_effect_once() {
             let app = app.clone();
             let stored = stored.clone();
             sent.push(tokio::spawn(async move {
-                let id = |what: &str| CommandId::derived(format!("{what}/{round}").as_bytes());
+                let id = |what: &str| CommandId::derived(round.to_be_bytes(), what);
                 let one = app.command::<Account>("ada", DEPOSIT).once(id("one")).await.unwrap();
                 let two = app
                     .transaction()

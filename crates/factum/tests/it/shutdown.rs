@@ -1,16 +1,27 @@
-//! The end of an application while its consumers are busy.
+//! The end of an application while its consumers are busy, or transactions are under way.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fmt, future::IntoFuture, path::Path, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use factum::{
-    App, CommandId, Consumer, ConsumerOptions, HandleError, RecordedEvent, TagKey, Worker,
+    App, CommandId, Consumer, ConsumerOptions, EntityOptions, ErrorKind, EventStore, HandleError,
+    RecordedEvent, TagKey, Worker,
     consumer::{ConsumerHandle, ConsumerHealth, ConsumerState, FailurePolicy},
+    store::{AppendBatch, AppendError, Appended, Clock, Stores, SystemClock},
 };
-use factum_testing::bank::{Account, AccountCommand, AccountEvent};
+use factum_testing::{
+    ForwardEvents, Forwarding, VirtualClock,
+    bank::{Account, AccountCommand, AccountEvent},
+};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, mpsc, oneshot, watch},
+    sync::{Mutex, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
+};
+
+use crate::{
+    send::{DEPOSIT, in_memory},
+    tally::{Count, Tally},
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -178,4 +189,85 @@ async fn an_application_that_closes_fails_no_event_that_needs_its_entities_or_wo
     let paid = app.load::<Account>("bonus").await.unwrap().state.balance_cents;
     assert_eq!(paid, customers, "each once");
     app.close().await.unwrap();
+}
+
+/// A log whose appends wait at a gate.
+struct Gated {
+    log: Arc<dyn EventStore>,
+    gate: Arc<Semaphore>,
+    waiting: watch::Sender<usize>,
+}
+
+impl fmt::Debug for Gated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gated").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ForwardEvents for Gated {
+    fn events(&self) -> Arc<dyn EventStore> {
+        self.log.clone()
+    }
+
+    async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        self.gate.acquire().await.unwrap().forget();
+        self.log.append(batch).await
+    }
+}
+
+/// An application with ada, whose appends wait at the gate; the watch counts them.
+async fn gated(clock: Arc<dyn Clock>) -> (App, Arc<Semaphore>, watch::Receiver<usize>) {
+    let Stores { events, documents } = in_memory();
+    let gate = Arc::new(Semaphore::new(1));
+    let (waiting, waits) = watch::channel(0);
+    let events = Arc::new(Forwarding(Gated { log: events, gate: gate.clone(), waiting }));
+    // The clock may move by itself.
+    let entities = EntityOptions::new().with_deadline(None).with_idle(None);
+    let builder = App::builder().with_clock(clock).with_entities(entities);
+    let app = builder.open_stores(Stores { events, documents }).await.unwrap();
+    app.command::<Account>("ada", open("ada")).await.unwrap();
+    (app, gate, waits)
+}
+
+#[tokio::test]
+async fn an_application_that_closes_waits_for_transactions_and_decisions_under_way() {
+    let (app, gate, mut waits) = gated(Arc::new(SystemClock)).await;
+    let both = app.transaction().command::<Account>("ada", DEPOSIT).decide::<Tally>(Count);
+    let both = tokio::spawn(both.into_future());
+    let decided = tokio::spawn(app.decide::<Tally>(Count).into_future());
+    waits.wait_for(|waiting| *waiting == 3).await.unwrap();
+    let closing = app.clone();
+    let closing = tokio::spawn(async move { closing.close().await });
+    // A transaction is refused from the moment at which the application waits only for others.
+    let refused = loop {
+        let late =
+            app.transaction().expecting::<Account>("ada", factum::event::StreamVersion::ZERO);
+        let refused = late.await.unwrap_err();
+        if refused.kind() != ErrorKind::Conflict {
+            break refused;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+    assert!(!closing.is_finished());
+    gate.add_permits(16);
+    let stored = both.await.unwrap().unwrap().events;
+    let stored = stored + decided.await.unwrap().unwrap().events;
+    assert_eq!(stored, 3);
+    closing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_application_that_closes_waits_for_no_transaction_for_ever() {
+    let clock = VirtualClock::auto_advancing("2026-03-01T08:00:00Z".parse().unwrap());
+    let (app, gate, mut waits) = gated(Arc::new(clock)).await;
+    let stuck = app.transaction().command::<Account>("ada", DEPOSIT);
+    let stuck = tokio::spawn(stuck.into_future());
+    waits.wait_for(|waiting| *waiting == 2).await.unwrap();
+    app.close().await.unwrap();
+    assert!(!stuck.is_finished());
+    gate.add_permits(1);
+    assert_eq!(stuck.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
 }

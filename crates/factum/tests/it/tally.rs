@@ -1,6 +1,7 @@
 //! A decision model that counts its own decisions and sees the accounts.
 
-use factum::{Context, DecisionModel, Event, Matching, ModelDecision};
+use factum::{Command, Context, DecisionModel, Event, Matching, ModelDecision};
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Event)]
 #[event(prefix = "tally")]
@@ -13,6 +14,7 @@ pub(crate) enum TallyEvent {
 pub(crate) struct Tally(pub(crate) u64);
 
 /// Counts once more, up to a hundred.
+#[derive(Serialize, Deserialize, Command)]
 pub(crate) struct Count;
 
 #[derive(Debug, PartialEq, thiserror::Error)]

@@ -3,8 +3,8 @@
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use factum::{
-    AggregateOptions, App, CommandId, Context, DecisionModel, ErrorKind, Fold, Matching, Metadata,
-    ModelDecision, SendError, SnapshotPolicy,
+    AggregateOptions, App, Command, CommandId, Context, DecisionModel, ErrorKind, Fold, Matching,
+    Metadata, ModelDecision, SendError, SnapshotPolicy,
     aggregate::TransactionError,
     event::StreamVersion,
     runtime::{CommandError, IdempotencyLayer},
@@ -15,6 +15,7 @@ use factum_testing::{
     Fault, FaultRates, FaultyStore,
     bank::{Account, AccountCommand, AccountEvent, AccountRejection},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     send::{DEPOSIT, events, in_memory, open},
@@ -45,7 +46,7 @@ fn version(version: u64) -> StreamVersion {
 #[tokio::test]
 async fn a_transaction_sent_again_is_answered_with_what_it_stored() {
     let app = bank().await;
-    let id = CommandId::derived(b"transfer/1");
+    let id = CommandId::derived("1", "transfer");
     let transfer = || {
         app.transaction()
             .command::<Account>("ada", send("bob", 60))
@@ -75,7 +76,7 @@ async fn a_transaction_whose_reply_was_lost_is_known_by_its_id() {
     let retry = factum::RetryPolicy::never();
     let app = App::builder().with_retry(retry).open_stores(stores).await.unwrap();
     app.command::<Account>("ada", open("ada")).await.unwrap();
-    let id = CommandId::derived(b"1");
+    let id = CommandId::derived("1", "both");
     let both = || app.transaction().command::<Account>("ada", DEPOSIT).decide::<Tally>(Count);
     faulty.next_append(Fault::DropReply);
     let unknown = both().once(id).await.unwrap_err();
@@ -84,7 +85,7 @@ async fn a_transaction_whose_reply_was_lost_is_known_by_its_id() {
     assert_eq!((again.replayed, again.events), (true, 2));
     assert_eq!(again.model::<Tally>().map(|it| it.0), Some(1));
     faulty.next_append(Fault::DropReply);
-    let decide = || app.decide::<Tally>(Count).once(CommandId::derived(b"2"));
+    let decide = || app.decide::<Tally>(Count).once(CommandId::derived("2", "count"));
     assert_eq!(decide().await.unwrap_err().kind(), ErrorKind::Unknown);
     let again = decide().await.unwrap();
     assert_eq!((again.replayed, again.model.0, again.events), (true, 2, 1));
@@ -111,7 +112,9 @@ async fn what_was_rejected_under_an_id_is_decided_again() {
     let app = bank().await;
     let transfer = || {
         let transfer = app.transaction().command::<Account>("ada", send("bob", 101));
-        transfer.command::<Account>("bob", receive("ada", 101)).once(CommandId::derived(b"1"))
+        transfer
+            .command::<Account>("bob", receive("ada", 101))
+            .once(CommandId::derived("1", "both"))
     };
     assert!(transfer().await.unwrap_err().rejection().is_some());
     app.command::<Account>("ada", DEPOSIT).await.unwrap();
@@ -213,12 +216,16 @@ async fn a_decision_in_a_transaction_sees_the_steps_before_it() {
 #[derive(Debug, Default)]
 struct Interest(u64);
 
+/// The key of the account.
+#[derive(Serialize, Deserialize, Command)]
+struct Pay(String);
+
 impl DecisionModel for Interest {
-    type Command = &'static str;
+    type Command = Pay;
     type Event = AccountEvent;
     type Rejection = AccountRejection;
 
-    fn query(_: &&'static str) -> Matching {
+    fn query(_: &Pay) -> Matching {
         Matching::events::<AccountEvent>()
     }
 
@@ -230,7 +237,7 @@ impl DecisionModel for Interest {
 
     fn decide(
         &self,
-        key: &&'static str,
+        Pay(key): &Pay,
         _: &Context<'_>,
     ) -> Result<ModelDecision<AccountEvent>, AccountRejection> {
         Ok(ModelDecision::event("account", key, AccountEvent::Deposited { cents: self.0 }))
@@ -243,7 +250,7 @@ async fn a_command_sees_what_a_decision_wrote_into_its_aggregate() {
     let done = app
         .transaction()
         .command::<Account>("ada", AccountCommand::Deposit { cents: 50 })
-        .decide::<Interest>("ada")
+        .decide::<Interest>(Pay("ada".into()))
         // 100, 50, and 150 of interest.
         .command::<Account>("ada", AccountCommand::Withdraw { cents: 300 })
         .await
@@ -252,7 +259,8 @@ async fn a_command_sees_what_a_decision_wrote_into_its_aggregate() {
     let ada = app.load::<Account>("ada").await.unwrap();
     assert_eq!((ada.state.balance_cents, ada.version), (0, version(5)));
     assert_eq!(done.version::<Account>("ada"), Some(version(5)));
-    let blind = app.transaction().decide::<Interest>("bob").command::<Account>("bob", DEPOSIT);
+    let blind =
+        app.transaction().decide::<Interest>(Pay("bob".into())).command::<Account>("bob", DEPOSIT);
     let refused = blind.await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     assert_eq!(
@@ -291,18 +299,25 @@ async fn racing_transactions_with_decisions_lose_and_double_nothing() {
 #[derive(Debug, Default)]
 struct Blind;
 
+#[derive(Serialize, Deserialize, Command)]
+struct CountBlindly {}
+
 impl DecisionModel for Blind {
-    type Command = ();
+    type Command = CountBlindly;
     type Event = TallyEvent;
     type Rejection = Enough;
 
-    fn query((): &()) -> Matching {
+    fn query(_: &CountBlindly) -> Matching {
         Matching::tag("tally", "of another kind")
     }
 
     fn evolve(&mut self, _: &TallyEvent, _: &str) {}
 
-    fn decide(&self, (): &(), _: &Context<'_>) -> Result<ModelDecision<TallyEvent>, Enough> {
+    fn decide(
+        &self,
+        _: &CountBlindly,
+        _: &Context<'_>,
+    ) -> Result<ModelDecision<TallyEvent>, Enough> {
         Ok(ModelDecision::event("tally", "all", TallyEvent::Counted))
     }
 }
@@ -312,9 +327,9 @@ async fn a_decision_that_reads_nothing_of_its_own_takes_effect_once_for_an_id() 
     const ROUNDS: u32 = 100;
     let app = App::open("memory:").await.unwrap();
     for round in 0..ROUNDS {
-        let id = CommandId::derived(&round.to_be_bytes());
-        let racing: Vec<_> =
-            (0..8).map(|_| tokio::spawn(app.decide::<Blind>(()).once(id).into_future())).collect();
+        let id = CommandId::derived(round.to_be_bytes(), "count");
+        let decide = || app.decide::<Blind>(CountBlindly {}).once(id).into_future();
+        let racing: Vec<_> = (0..8).map(|_| tokio::spawn(decide())).collect();
         let mut new = 0;
         for racing in racing {
             new += usize::from(!racing.await.unwrap().unwrap().replayed);
@@ -341,27 +356,9 @@ async fn transactions_and_decisions_are_answered_when_a_reader_has_seen_them() {
 }
 
 #[tokio::test]
-async fn a_transaction_and_a_command_may_have_the_same_id() {
-    let app = bank().await;
-    app.command::<Account>("eve", open("eve")).await.unwrap();
-    let id = CommandId::derived(b"order-17");
-    app.command::<Account>("eve", DEPOSIT).once(id).await.unwrap();
-    let both = || {
-        let transaction = app.transaction().command::<Account>("ada", DEPOSIT);
-        transaction.command::<Account>("bob", DEPOSIT).once(id)
-    };
-    let first = both().await.unwrap();
-    assert_eq!((first.replayed, first.events), (false, 2));
-    assert_eq!(first.state::<Account>("bob").unwrap().balance_cents, 1);
-    let again = both().await.unwrap();
-    assert_eq!((again.replayed, again.events), (true, 2));
-    assert_eq!((again.position, &again.versions), (first.position, &first.versions));
-}
-
-#[tokio::test]
 async fn a_model_includes_the_events_of_later_steps() {
     let app = App::open("memory:").await.unwrap();
-    let id = CommandId::derived(b"twice");
+    let id = CommandId::derived("1", "twice");
     let twice = || app.transaction().decide::<Tally>(Count).decide::<Tally>(Count).once(id);
     let first = twice().await.unwrap();
     assert_eq!(first.model::<Tally>().map(|it| it.0), Some(2));

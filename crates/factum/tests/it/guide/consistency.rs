@@ -5,6 +5,7 @@ use std::{error::Error, time::Duration};
 use factum::{
     App, CommandId, Consumer, Documents, Fold, ProjectionFn, ReadModel, RecordedEvent, SendError,
     projection::{Freshness, Stale},
+    runtime::{CommandError, EntityError},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -88,7 +89,7 @@ async fn a_command_for_each_event_takes_effect_once() -> Done {
             let app = app.clone();
             async move {
                 if let AccountEvent::Opened { .. } = event {
-                    let id = CommandId::derived(recorded.id().to_string().as_bytes());
+                    let id = CommandId::derived(recorded.id(), "welcome-bonus");
                     let deposit = AccountCommand::Deposit { cents: 10 };
                     let key = recorded.stream().key();
                     app.command::<Account>(key, deposit).once(id).await?;
@@ -97,12 +98,48 @@ async fn a_command_for_each_event_takes_effect_once() -> Done {
             }
         }
     });
+    // Another policy reacts to the same event, with a command for the same account.
+    let gift = Consumer::new("gift", {
+        let app = app.clone();
+        move |event: AccountEvent, recorded: RecordedEvent| {
+            let app = app.clone();
+            async move {
+                if let AccountEvent::Opened { .. } = event {
+                    let id = CommandId::derived(recorded.id(), "gift-of-the-month");
+                    let deposit = AccountCommand::Deposit { cents: 5 };
+                    let key = recorded.stream().key();
+                    app.command::<Account>(key, deposit).once(id).await?;
+                }
+                Ok(())
+            }
+        }
+    });
     let bonus = app.consumers().start(bonus).await?;
+    let gift = app.consumers().start(gift).await?;
 
     let opened = app.command::<Account>("ada", open("ada")).await?;
-    let wait = Duration::from_secs(5);
-    bonus.wait_for(opened.position.unwrap_or_default(), wait).await?;
-    assert_eq!(app.load::<Account>("ada").await?.state.balance_cents, 10);
+    let wait = Duration::from_secs(60);
+    for policy in [bonus, gift] {
+        policy.wait_for(opened.position.unwrap_or_default(), wait).await?;
+    }
+    assert_eq!(app.load::<Account>("ada").await?.state.balance_cents, 15);
     app.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_id_names_one_command() -> Done {
+    let app = App::open("memory:").await?;
+    app.command::<Account>("ada", open("ada")).await?;
+    let id = CommandId::derived("order-17", "deposit");
+    app.command::<Account>("ada", AccountCommand::Deposit { cents: 5 }).once(id).await?;
+
+    let other = AccountCommand::Withdraw { cents: 5 };
+    let refused = app.command::<Account>("ada", other).once(id).await;
+    let Err(SendError::Failed(CommandError::Entity(EntityError::IdTaken(taken)))) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(taken.stored[0].to_string(), "account.deposit on account-ada");
+    assert_eq!(taken.sent[0].to_string(), "account.withdraw on account-ada");
     Ok(())
 }

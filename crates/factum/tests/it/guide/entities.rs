@@ -79,7 +79,7 @@ async fn choosing() -> Done {
 #[tokio::test]
 async fn asking_once() -> Done {
     let app = bank().await?;
-    let id = CommandId::derived(b"ada/order-17");
+    let id = CommandId::derived("order-17", "deposit");
     for replayed in [false, true] {
         let deposit = AccountCommand::Deposit { cents: 500 };
         let done = app.command::<Account>("ada", deposit).once(id).await?;

@@ -60,7 +60,7 @@ async fn sending_again() -> Done {
     let app = App::builder().layer(TimeoutLayer::new(Duration::from_secs(5)));
     let app = app.open("memory:").await?;
     app.command::<Account>("ada", open()).await?;
-    let id = CommandId::derived(b"ada/order-17");
+    let id = CommandId::derived("order-17", "deposit");
     let deposited = loop {
         let deposit = AccountCommand::Deposit { cents: 500 };
         match app.command::<Account>("ada", deposit).once(id).await {
