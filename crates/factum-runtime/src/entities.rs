@@ -20,7 +20,7 @@ use crate::{
     system::{Delivery, System},
 };
 use factum_kernel::{
-    Aggregate, At, Command, CommandId, Draft, History, Loaded, Metadata, Repository, StreamId,
+    Aggregate, Command, CommandId, Draft, History, Loaded, Metadata, Repository, StreamId,
     StreamVersion,
 };
 use tokio::sync::{futures::OwnedNotified, oneshot};

@@ -1,8 +1,8 @@
 use std::error::Error;
 
 use factum_kernel::{
-    Cause, CodecError, CommandId, EncodeError, ErrorKind, EventName, ExpectedVersion, IdTaken,
-    LoadError, StoreError, StreamId, StreamVersion, TransactionError, Uuid, VersionConflict,
+    CodecError, CommandId, EncodeError, ErrorKind, EventName, ExpectedVersion, IdTaken, LoadError,
+    StoreError, StreamId, StreamVersion, TransactionError, Uuid, VersionConflict,
 };
 use factum_testing::{Hidden, assert_kinds};
 

@@ -1,5 +1,3 @@
-use std::error::Error;
-
 use factum_consumer::{
     ConsumerName, DeadLetter, HandleError, StartError, StopReason, part::StoredLetter,
 };
