@@ -27,7 +27,7 @@ pub use group::{GROUP_BYTES_MAX, GROUP_EVENTS_MAX, GROUP_NAMES_MAX, Group, Load}
 pub use head::Head;
 pub use index::EventIndex;
 pub use page::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
-pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
+pub use plan::{GroupPlan, LogEnd, PlannedEvent, ends_group, expectations, plan_group};
 pub use posting::{Candidate, Matches, Postings, QueryTerm};
 pub use precheck::{Looked, Precheck, Prechecked, Prechecks};
 pub use registry::{OpenContext, OpenStore, Registry, Stores};

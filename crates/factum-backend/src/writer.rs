@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use factum_kernel::{AppendBatch, AppendError, Appended, Limits, Position, StoreError, WriteError};
+use factum_kernel::{
+    AppendBatch, AppendError, Appended, ChangeError, Limits, Position, StoreError, WriteError,
+};
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot, watch};
 
 use crate::{
@@ -67,6 +69,15 @@ pub enum CommitError {
 impl From<StoreError> for CommitError {
     fn from(error: StoreError) -> Self {
         Self::NotStored(error)
+    }
+}
+
+impl From<CommitError> for ChangeError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotStored(error) => Self::Store(error),
+            CommitError::Unknown(error) => Self::Indeterminate(error),
+        }
     }
 }
 
@@ -268,6 +279,15 @@ pub enum RunError {
 }
 
 impl From<RunError> for AppendError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::NotRun(error) => Self::Store(error),
+            RunError::Unknown(error) => Self::Indeterminate(error),
+        }
+    }
+}
+
+impl From<RunError> for ChangeError {
     fn from(error: RunError) -> Self {
         match error {
             RunError::NotRun(error) => Self::Store(error),

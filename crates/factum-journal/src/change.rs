@@ -1,9 +1,9 @@
-//! Truncation, deletion and retention.
+//! Truncation and retention.
 
 use factum_backend::partition_point;
 use factum_kernel::{
-    AppendError, Direction, Retention, StoreError, StreamChange, StreamId, StreamInfo,
-    StreamVersion, Timestamp, VersionConflict,
+    ChangeError, Direction, Retention, StoreError, StreamChange, StreamId, StreamInfo,
+    StreamVersion, Timestamp,
 };
 
 use crate::{append::Committer, facts::LogFacts, log::Log, record::StreamState};
@@ -14,7 +14,7 @@ impl Committer {
         &mut self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         let log = self.log.clone();
         let view = log.view();
         let mut facts = LogFacts::new(&log, &view);
@@ -22,16 +22,13 @@ impl Committer {
         let after = changed(&mut facts, (stream, before), change, self.clock.now())?;
         let is_news = after != before;
         if is_news {
-            self.store_changes(vec![(stream.clone(), after)]).map_err(|e| match e {
-                factum_backend::CommitError::NotStored(error) => AppendError::Store(error),
-                factum_backend::CommitError::Unknown(error) => AppendError::Indeterminate(error),
-            })?;
+            self.store_changes(vec![(stream.clone(), after)])?;
         }
         // If the change is made and only the answer can't be read, the error must not deny the
         // change.
         info(&log, stream).map_err(|error| match is_news {
-            true => AppendError::Indeterminate(error),
-            false => AppendError::Store(error),
+            true => ChangeError::Indeterminate(error),
+            false => ChangeError::Store(error),
         })
     }
 }
@@ -41,7 +38,7 @@ fn changed(
     (stream, before): (&StreamId, StreamState),
     change: StreamChange,
     now: Timestamp,
-) -> Result<StreamState, AppendError> {
+) -> Result<StreamState, ChangeError> {
     let mut state = before;
     let bounds = &mut state.bounds;
     change.check(bounds.version)?;
@@ -53,19 +50,6 @@ fn changed(
         }
         StreamChange::TruncateBefore(first) => {
             bounds.erased_through = bounds.erased_through.max(first.previous());
-        }
-        StreamChange::Delete(expected) => {
-            if !bounds.matches(expected) {
-                let stream = stream.clone();
-                let actual = bounds.version;
-                return Err(VersionConflict { stream, expected, actual }.into());
-            }
-            if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
-                // A deletion takes a version, so that a caller that loaded the stream before it
-                // conflicts.
-                bounds.version = bounds.version.next();
-                (bounds.deleted_at, bounds.erased_through) = (bounds.version, bounds.version);
-            }
         }
         // A change of a later version of the kernel, which this store can't make.
         other => {

@@ -239,11 +239,8 @@ impl<R> Proposal<R> {
             let read = || kernel.events().read(query.clone());
             let page = kernel.patiently(attempts, |error| Some(error), read).await?;
             let bounds = page.bounds.unwrap_or_default();
-            if !bounds.matches(*expected) {
-                let stream = id.clone();
-                let expected = *expected;
-                let actual = bounds.version;
-                return Ok(Some(VersionConflict { stream, expected, actual }.into()));
+            if let Some(conflict) = bounds.conflict(id, *expected) {
+                return Ok(Some(conflict.into()));
             }
         }
         let conditions = self.batch.conditions().iter().zip(&self.failures).enumerate();

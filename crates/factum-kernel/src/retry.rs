@@ -185,8 +185,8 @@ mod tests {
 
     fn conflict() -> AppendError {
         let stream = StreamId::new("a", "b").unwrap();
-        let actual = StreamVersion::new(2);
-        VersionConflict { stream, expected: ExpectedVersion::NoStream, actual }.into()
+        let (expected, actual) = (ExpectedVersion::NoStream, StreamVersion::new(2));
+        VersionConflict { stream, expected, actual, deleted_at: None }.into()
     }
 
     fn unknown() -> AppendError {

@@ -306,7 +306,8 @@ pub fn encode_event<E: Event>(
     Ok(new)
 }
 
-/// Decodes a recorded event as an event of an enum; see [`Event::decode`].
+/// Decodes a recorded event as an event of an enum; see [`Event::decode`]. The event of a deletion
+/// decodes to nothing, except for [`OrDeleted`](crate::OrDeleted).
 ///
 /// # Errors
 /// See [`DecodeReason`].
@@ -314,11 +315,15 @@ pub fn decode_event<E: Event>(
     recorded: &RecordedEvent,
     sink: &mut dyn FnMut(E),
 ) -> Result<(), DecodeError> {
+    if recorded.is_deletion() && !E::owns(recorded.name()) {
+        return Ok(());
+    }
     E::decode(EncodedEvent::of(recorded), sink)
 }
 
 impl RecordedEvent {
     /// Decodes the event as an event of an enum: usually one; after upcasters also none or several.
+    /// The event of a deletion decodes to none, except for [`OrDeleted`](crate::OrDeleted).
     ///
     /// # Errors
     /// See [`DecodeReason`].

@@ -1,20 +1,18 @@
-//! Truncation, deletion and retention, each a transaction of its own under the log's lock.
+//! Truncation and retention, each a transaction of its own under the log's lock.
 
 use std::time::Duration;
 
 use factum_kernel::{
-    AppendError, Retention, StoreError, StreamBounds, StreamChange, StreamId, StreamInfo,
-    StreamVersion, Timestamp, VersionConflict,
+    ChangeError, Retention, StoreError, StreamBounds, StreamChange, StreamId, StreamInfo,
+    StreamVersion, Timestamp,
 };
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
     append::Committer,
     documents::no_row,
-    error::append_error,
     link::get,
     number::{signed, unsigned},
-    round::expected_number,
 };
 
 impl Committer {
@@ -23,13 +21,12 @@ impl Committer {
         &mut self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         // The checks that need no database; the database checks a truncation itself.
         change.check(StreamVersion::MAX)?;
         let (kind, number, retention) = match change {
             StreamChange::Retain(retention) => (1, 0, retention),
             StreamChange::TruncateBefore(first) => (2, signed(first.value()), Retention::default()),
-            StreamChange::Delete(expected) => (3, expected_number(expected), Retention::default()),
             other => {
                 let message =
                     format!("the PostgreSQL store can't do this change: change={other:?}");
@@ -53,18 +50,13 @@ impl Committer {
                 (&keep_age, Type::INT8),
             ],
         );
-        let rows = rows.map_err(append_error)?;
+        let rows = rows?;
         let row = rows.first().ok_or_else(no_row)?;
         let code: i32 = get(row, 0)?;
         let info = info(row, 1)?;
-        let version = info.bounds.version;
-        let stream = stream.clone();
-        match (code, change) {
-            (0, _) => Ok(info),
-            (1, StreamChange::Delete(expected)) => {
-                Err(VersionConflict { stream, expected, actual: version }.into())
-            }
-            _ => Err(change.check(version).err().unwrap_or_else(no_row).into()),
+        match code {
+            0 => Ok(info),
+            _ => Err(change.check(info.bounds.version).err().unwrap_or_else(no_row).into()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use factum_backend::CommitError;
-use factum_kernel::{AppendError, StoreError, StoreErrorKind, WriteError};
+use factum_kernel::{StoreError, StoreErrorKind, WriteError};
 use tokio_postgres::{
     Error,
     error::{DbError, Severity},
@@ -95,13 +95,6 @@ pub(crate) fn outcome(place: &str, error: &Error) -> CommitError {
 pub(crate) fn of_read(error: CommitError) -> StoreError {
     match error {
         CommitError::NotStored(error) | CommitError::Unknown(error) => error,
-    }
-}
-
-pub(crate) fn append_error(error: CommitError) -> AppendError {
-    match error {
-        CommitError::NotStored(error) => AppendError::Store(error),
-        CommitError::Unknown(error) => AppendError::Indeterminate(error),
     }
 }
 

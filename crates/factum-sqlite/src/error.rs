@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use factum_backend::CommitError;
-use factum_kernel::{AppendError, StoreError, StoreErrorKind, WriteError};
+use factum_kernel::{StoreError, StoreErrorKind, WriteError};
 use rusqlite::{Connection, Error, ErrorCode, types::FromSqlError};
 
 /// An error inside the store, before its file is named.
@@ -134,13 +134,6 @@ fn meaning(error: &Error) -> (StoreErrorKind, &'static str) {
 pub(crate) fn stored_nothing(error: &Error) -> bool {
     let code = error.sqlite_error_code();
     matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy))
-}
-
-pub(crate) fn append_error(error: CommitError) -> AppendError {
-    match error {
-        CommitError::NotStored(error) => AppendError::Store(error),
-        CommitError::Unknown(error) => AppendError::Indeterminate(error),
-    }
 }
 
 pub(crate) fn write_error(error: CommitError) -> WriteError {

@@ -29,6 +29,7 @@
 mod random;
 
 mod clock;
+mod deletion;
 mod drive;
 mod id;
 
@@ -53,6 +54,7 @@ pub mod conformance;
 
 pub use answer::{Answer, AnswerSummary, Answers, Call, Contradiction};
 pub use clock::VirtualClock;
+pub use deletion::deletion;
 pub use drive::drive;
 pub use faulty::{Fault, FaultRates, FaultyDocuments, FaultyStore};
 pub use forward::{ForwardDocuments, ForwardEvents, Forwarding};

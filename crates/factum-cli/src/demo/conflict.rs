@@ -10,7 +10,9 @@ use factum::{
     EventStore, Position, ReadQuery, StoreError,
     event::StreamId,
     read::Page,
-    store::{AppendBatch, AppendError, Appended, Guarantees, StreamChange, StreamInfo},
+    store::{
+        AppendBatch, AppendError, Appended, ChangeError, Guarantees, StreamChange, StreamInfo,
+    },
 };
 use tokio::sync::watch;
 
@@ -58,7 +60,7 @@ impl EventStore for Counted {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         self.store.change(stream, change).await
     }
 

@@ -4,8 +4,9 @@ use bytes::BytesMut;
 use factum_backend::Commit;
 use factum_kernel::{
     AppendBatch, Content, Direction, EventId, EventName, ExpectedVersion, IdSource, NewEvent,
-    ReadQuery, StoreErrorKind, StreamChange, StreamId, SystemClock, SystemIds, Timestamp,
+    ReadQuery, StoreErrorKind, StreamId, SystemClock, SystemIds, Timestamp,
 };
+use factum_testing::deletion;
 use tempfile::TempDir;
 
 use super::*;
@@ -64,8 +65,8 @@ fn log() -> (TempDir, Committer) {
 
 fn delete(committer: &mut Committer, range: std::ops::Range<u64>) {
     for n in range {
-        let deletion = StreamChange::Delete(ExpectedVersion::Any);
-        committer.change(&stream(n), deletion).unwrap();
+        let deleted = committer.commit(&[deletion(stream(n))]).unwrap();
+        assert!(deleted.outcomes.iter().all(Result::is_ok));
     }
 }
 

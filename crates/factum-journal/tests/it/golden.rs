@@ -1,4 +1,4 @@
-//! Journals as they were once written. Later versions must open them: one with segments of version
+//! Journals as they were once written, when a deletion was a change without an event. Later versions must open them: one with segments of version
 //! 1 only, and one whose sealed segments were rewritten to version 2.
 
 use std::{fs, path::Path, time::Duration};
@@ -9,6 +9,7 @@ use factum_kernel::{
     ExpectedVersion, Metadata, NewEvent, ReadQuery, StreamChange, StreamVersion, Tag, Timestamp,
     WriteBatch,
 };
+use factum_testing::deletion;
 
 use crate::{
     fresh::{check_log, files, pages, stream},
@@ -48,7 +49,7 @@ async fn make() {
     }
     let truncate = StreamChange::TruncateBefore(StreamVersion::new(5));
     store.change(&stream("s1"), truncate).await.unwrap();
-    store.change(&stream("s2"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("s2"))).await.unwrap();
     let put = |key: &'static str, value: &'static str| {
         WriteBatch::new().put(key, ExpectedRevision::Any, value)
     };
@@ -65,7 +66,7 @@ async fn rewrite() {
     copy(Path::new(GOLDEN), path);
     let options = JournalOptions::new(path).with_segment_bytes(4 << 10);
     let store = JournalStore::open(options).await.unwrap();
-    store.change(&stream("s1"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("s1"))).await.unwrap();
     until("every sealed segment is rewritten", || rewritten(path) == 4).await;
     store.close().await.unwrap();
 }

@@ -7,10 +7,8 @@ use std::{
 };
 
 use factum_journal::{Damage, JournalOptions, JournalStore, Loss, Part, repair, verify};
-use factum_kernel::{
-    DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, KeyRange, ScanQuery,
-    StreamChange, WriteBatch,
-};
+use factum_kernel::{DocumentStore, EventStore, ExpectedRevision, KeyRange, ScanQuery, WriteBatch};
+use factum_testing::deletion;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -43,8 +41,7 @@ async fn make() -> TempDir {
     let store = open(path).await;
     grow(&store, EVENTS as usize).await;
     for n in 0..6 {
-        let deletion = StreamChange::Delete(ExpectedVersion::Any);
-        store.change(&stream(&format!("s{n}")), deletion).await.unwrap();
+        store.append(deletion(stream(&format!("s{n}")))).await.unwrap();
     }
     let segments = files(path, ".log").len();
     until("segments are rewritten", || rewritten(path) + 3 >= segments).await;

@@ -16,6 +16,7 @@ use factum_kernel::{
     AppendBatch, Category, Content, EventName, EventStore, ExpectedVersion, NewEvent, Page, Query,
     ReadFrom, ReadQuery, Retention, StoreErrorKind, StreamChange, StreamVersion, Tag, Timestamp,
 };
+use factum_testing::deletion;
 
 use crate::fresh::{check_log, files, new_id, open, pages, stream};
 
@@ -135,8 +136,7 @@ pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
 
 async fn erase(store: &JournalStore) {
     for n in 0..4 {
-        let deletion = StreamChange::Delete(ExpectedVersion::Any);
-        store.change(&stream(&key(n)), deletion).await.unwrap();
+        store.append(deletion(stream(&key(n)))).await.unwrap();
     }
     let last = store.stream_info(&stream(&key(4))).await.unwrap().bounds.version;
     let truncation = StreamChange::TruncateBefore(last);
@@ -247,8 +247,7 @@ async fn a_rewritten_log_is_written_on_and_rewritten_again() {
     append(&store, EVENTS + 1..=2 * EVENTS).await;
     let segments = files(path, ".log").len();
     for n in 0..6 {
-        let deletion = StreamChange::Delete(ExpectedVersion::Any);
-        store.change(&stream(&key(n)), deletion).await.unwrap();
+        store.append(deletion(stream(&key(n)))).await.unwrap();
     }
     until("segments are rewritten", || rewritten(path) >= segments - LAST).await;
     let size = bytes(path);

@@ -8,9 +8,9 @@ use std::{
 
 use factum_journal::{Damage, JournalReport, JournalStore, Part, verify, verify_watched};
 use factum_kernel::{
-    DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, StreamChange, StreamVersion,
-    WriteBatch,
+    DocumentStore, EventStore, ExpectedRevision, StreamChange, StreamVersion, WriteBatch,
 };
+use factum_testing::deletion;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -32,7 +32,7 @@ async fn make() -> TempDir {
     grow(&store, 1_000).await;
     let truncate = StreamChange::TruncateBefore(StreamVersion::new(30));
     store.change(&stream("s1"), truncate).await.unwrap();
-    store.change(&stream("s2"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("s2"))).await.unwrap();
     grow(&store, 400).await;
     for n in 0..50 {
         put(&store, n).await;

@@ -6,13 +6,14 @@ use super::{Committed, StepRejected, Stored};
 use crate::{
     aggregate::{Aggregate, fold},
     encoder::Encoder,
-    error::{StoreError, VersionConflict},
+    error::StoreError,
     event::NewEvent,
     execution::TransactionError,
     kernel::Kernel,
     load::{LoadError, Loaded},
     metadata::Metadata,
     model::DecisionModel,
+    page::StreamBounds,
     position::Position,
     proposal::Proposal,
     query::{AppendCondition, Query},
@@ -153,11 +154,10 @@ impl<'a> Plan<'a> {
         &mut self,
         stream: StreamId,
         version: StreamVersion,
-        actual: StreamVersion,
+        actual: StreamBounds,
     ) -> Result<(), TransactionError> {
-        if actual != version {
-            let expected = version.into();
-            return Err(TransactionError::Conflict(VersionConflict { stream, expected, actual }));
+        if let Some(conflict) = actual.conflict(&stream, version.into()) {
+            return Err(TransactionError::Conflict(conflict));
         }
         if self.expected.contains_key(&stream) {
             return Ok(());
@@ -188,9 +188,8 @@ impl<'a> Plan<'a> {
     ) -> Result<(), TransactionError> {
         self.rests_on(loaded.position);
         let version = loaded.version;
-        if let Some(expected) = self.expected.get(&stream).filter(|it| **it != version) {
-            let expected = (*expected).into();
-            let conflict = VersionConflict { stream, expected, actual: version };
+        let expected = self.expected.get(&stream);
+        if let Some(conflict) = expected.and_then(|it| loaded.conflict(&stream, *it)) {
             return Err(TransactionError::Conflict(conflict));
         }
         let held: Box<dyn Held> = Box::new(loaded);

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, EventStore, Guarantees, Page, Position, ReadQuery,
-    StoreError, StreamChange, StreamId, StreamInfo,
+    AppendBatch, AppendError, Appended, ChangeError, EventStore, Guarantees, Page, Position,
+    ReadQuery, StoreError, StreamChange, StreamId, StreamInfo,
 };
 use tokio::sync::watch;
 
@@ -76,7 +76,7 @@ impl<M: Meddler> EventStore for Meddled<M> {
         self.inner.stream_info(stream).await
     }
 
-    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, AppendError> {
+    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, ChangeError> {
         self.inner.change(s, change).await
     }
 

@@ -9,6 +9,7 @@ use factum_kernel::{
     StreamVersion, TagKey, WriteBatch, WriteError,
 };
 use factum_testing::bank::{Account, AccountCommand};
+use factum_testing::deletion;
 use proptest::prelude::*;
 
 use crate::bench::{Bench, no_metadata, open, stream};
@@ -141,8 +142,7 @@ async fn one_from_before_a_deletion_is_ignored() {
     let bench = Bench::new();
     let accounts = with(&bench, every(10));
     fill(&accounts, 15).await;
-    let delete = StreamChange::Delete(ExpectedVersion::Any);
-    bench.store.change(&stream("ada"), delete).await.unwrap();
+    bench.store.append(deletion(stream("ada"))).await.unwrap();
     assert_eq!(accounts.load("ada").await.unwrap().state, Account::default());
 }
 

@@ -97,13 +97,13 @@ flaws! {
         may_fail [];
     restarts_versions: RestartsVersions
         fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
-            a_deleted_stream_is_gone_from_every_read, deleting_again_does_nothing,
+            a_deleted_stream_is_gone_from_every_read, a_deletion_needs_something_to_delete,
             impossible_changes_are_invalid, numbers_are_never_given_again,
             numbers_are_never_given_again_after_reopening, erasure_reaches_other_handles]
         may_fail [];
     deletes_uncounted: DeletesUncounted
         fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
-            a_deleted_stream_is_gone_from_every_read, deleting_again_does_nothing,
+            a_deleted_stream_is_gone_from_every_read, a_deletion_needs_something_to_delete,
             numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
             erasure_reaches_other_handles]
         may_fail [];
@@ -112,6 +112,23 @@ flaws! {
             numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
             erasure_reaches_other_handles]
         may_fail [];
+    deletes_late: DeletesLate
+        fails [random_steps_end_as_in_a_model, a_batch_deletes_and_begins_again]
+        may_fail [];
+    deletes_nothing: DeletesNothing
+        fails [random_steps_end_as_in_a_model, a_deletion_needs_something_to_delete]
+        may_fail [one_of_sixteen_deletes];
+    hides_deletion: HidesDeletion
+        fails [a_conflict_after_a_deletion_names_it]
+        may_fail [random_steps_end_as_in_a_model, one_of_sixteen_deletes];
+    deletes_silently: DeletesSilently
+        fails [random_steps_end_as_in_a_model, a_deleted_stream_is_gone_from_every_read,
+            a_deletion_is_an_event, a_batch_deletes_and_begins_again,
+            a_deletion_is_kept_after_reopening]
+        may_fail [];
+    erases_later: ErasesLater
+        fails []
+        may_fail [a_page_shows_a_deletion_or_what_it_erased, bounds_and_rows_are_of_one_moment];
     burns_positions: BurnsPositions
         fails [random_steps_end_as_in_a_model, a_wrong_version_stores_nothing_of_the_batch,
             a_failed_check_stores_nothing, a_failed_condition_stores_nothing,
@@ -121,13 +138,6 @@ flaws! {
         may_fail [racing_batches_stay_whole, racing_conflicts_leave_no_hole,
             one_of_sixteen_rivals_wins, a_group_is_its_members_one_after_another,
             rivals_on_two_handles_have_one_winner];
-    reuses_positions: ReusesPositions
-        fails [random_steps_end_as_in_a_model, a_deleted_stream_is_gone_from_every_read,
-            numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
-            erasure_reaches_other_handles, a_log_of_which_all_is_erased_goes_on,
-            time_never_goes_back_after_erasure,
-            a_tag_comes_again_after_all_its_events_were_erased]
-        may_fail [];
     hides_erased: HidesErased
         fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
             reads_begin_at_every_position, streams_are_read_from_every_version,
@@ -136,8 +146,7 @@ flaws! {
             numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
             retention_keeps_the_last_events, retention_keeps_the_last_event_of_a_batch,
             retention_by_age_keeps_the_last_event, retention_is_kept_after_reopening,
-            erasure_reaches_other_handles, some_of_the_ids_are_invalid_beside_erased_events,
-            a_log_of_which_all_is_erased_goes_on]
+            erasure_reaches_other_handles, some_of_the_ids_are_invalid_beside_erased_events]
         may_fail [];
     head_after_rows: HeadAfterRows
         fails []
@@ -260,8 +269,7 @@ flaws! {
     forgets_on_reopen: ForgetsOnReopen
         fails [numbers_are_never_given_again_after_reopening, retention_is_kept_after_reopening,
             everything_is_there_after_reopening, a_retry_is_recognised_after_reopening,
-            time_never_goes_back_after_reopening, a_log_of_which_all_is_erased_goes_on,
-            time_never_goes_back_after_erasure]
+            time_never_goes_back_after_reopening]
         may_fail [close_finishes_what_was_accepted, many_that_open_a_new_log_at_once_make_one];
     changes_lineage: ChangesLineage
         fails [everything_is_there_after_reopening]
@@ -299,8 +307,7 @@ flaws! {
         fails []
         may_fail [a_cancelled_append_can_be_repeated, a_cancelled_append_is_whole_or_absent];
     time_goes_back: TimeGoesBack
-        fails [time_never_goes_back, time_never_goes_back_after_reopening,
-            time_never_goes_back_after_erasure]
+        fails [time_never_goes_back, time_never_goes_back_after_reopening]
         may_fail [];
     unbounded_pages: UnboundedPages
         fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
@@ -335,7 +342,6 @@ flaws! {
             time_never_goes_back_after_reopening, two_handles_share_one_log,
             the_head_follows_other_handles, a_retry_is_recognised_by_another_handle,
             erasure_reaches_other_handles, documents_are_shared_by_handles,
-            a_log_of_which_all_is_erased_goes_on, time_never_goes_back_after_erasure,
             many_that_open_a_new_log_at_once_make_one]
         may_fail [close_finishes_what_was_accepted, rivals_on_two_handles_have_one_winner];
     backward_from_end: BackwardFromEnd
@@ -399,15 +405,9 @@ flaws! {
     judges_few_items: JudgesFewItems
         fails [checks_and_conditions_are_limited]
         may_fail [];
-    forgets_emptied: ForgetsEmptied
-        fails [a_log_of_which_all_is_erased_goes_on]
-        may_fail [];
     makes_twice: MakesTwice
         fails []
         may_fail [many_that_open_a_new_log_at_once_make_one];
-    time_of_the_kept: TimeOfTheKept
-        fails [time_never_goes_back_after_erasure]
-        may_fail [];
     clears_one_step: ClearsOneStep
         fails [a_large_range_is_cleared_whole]
         may_fail [];

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, EventStore, ExpectedVersion, IdSource,
-    NewEvent, ReadQuery, StreamChange, StreamId, SystemClock, SystemIds,
+    NewEvent, ReadQuery, StreamId, SystemClock, SystemIds,
 };
+use factum_testing::deletion;
 use factum_testing::{
     PairWriter, Pairs, check_log,
     conformance::{Setup, Subject},
@@ -92,7 +93,7 @@ async fn what_is_erased_is_no_hole() {
     for _ in 0..3 {
         store.append(one("{}")).await.unwrap();
     }
-    store.change(&stream("one"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("one"))).await.unwrap();
     store.append(one("{}")).await.unwrap();
     assert_eq!(check_log(&*store).await.value(), 4);
 }
@@ -102,7 +103,7 @@ async fn what_is_erased_is_no_hole() {
 async fn erased_events_that_the_log_does_not_show_are_a_hole() {
     let store = open(Flaw::HidesErased).await;
     store.append(one("{}")).await.unwrap();
-    store.change(&stream("one"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("one"))).await.unwrap();
     check_log(&*store).await;
 }
 

@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Clock, EventStore, Guarantees, Kernel, Metadata, Monotonic,
-    Page, Position, ReadQuery, RecordedEvent, Repository, StoreError, StreamChange, StreamId,
-    StreamInfo, TagKey, Timestamp,
+    AppendBatch, AppendError, Appended, ChangeError, Clock, EventStore, Guarantees, Kernel,
+    Metadata, Monotonic, Page, Position, ReadQuery, RecordedEvent, Repository, StoreError,
+    StreamChange, StreamId, StreamInfo, TagKey, Timestamp,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_testing::{FaultRates, FaultyStore, SeededIds, VirtualClock};
@@ -77,7 +77,7 @@ impl EventStore for Rivalled {
         self.inner.stream_info(stream).await
     }
 
-    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, AppendError> {
+    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, ChangeError> {
         self.inner.change(s, change).await
     }
 
