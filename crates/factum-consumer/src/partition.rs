@@ -89,6 +89,12 @@ impl Partitions {
         Self { count, ..self.clone() }
     }
 
+    /// Returns whether a partition has an event. The deletion of a stream is in every partition
+    /// that may have handled events of the stream.
+    pub(crate) fn hold(&self, event: &RecordedEvent, partition: usize) -> bool {
+        (self.key.is_some() && event.is_deletion()) || self.at(event) == partition
+    }
+
     /// The partition of an event, from 0.
     pub(crate) fn at(&self, event: &RecordedEvent) -> usize {
         if self.count == 1 {
@@ -191,6 +197,19 @@ mod tests {
         });
         assert_eq!(by_cents.at(&ada), of("7"));
         assert_eq!(by_cents.of(1).at(&ada), 0);
+    }
+
+    #[test]
+    fn a_deletion_is_in_every_partition_with_events_of_its_stream() {
+        let ada = deposited("ada", &["customer:7"]);
+        let stream = ada.stream().to_stream_id();
+        let deletion = NewEvent::deletion(ada.id());
+        let deletion = RecordedEvent::from_new(*ada.header(), stream.as_ref(), &deletion);
+        let holds = |partitions: Partitions| {
+            (0..64).filter(|at| partitions.hold(&deletion, *at)).collect::<Vec<_>>()
+        };
+        assert_eq!(holds(Partitions::by_stream(64)), [of("account-ada")]);
+        assert_eq!(holds(Partitions::by_tag(64, "customer")).len(), 64);
     }
 
     #[test]

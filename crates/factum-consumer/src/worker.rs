@@ -315,7 +315,7 @@ impl<W: Work> Worker<W> {
     fn wants(&self, event: &RecordedEvent) -> bool {
         is_in_scope(&self.options.scope, event)
             && self.work.wants(event)
-            && self.options.partitions.at(event) == self.partition
+            && self.options.partitions.hold(event, self.partition)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use factum_kernel::{Position, ReadQuery, RecordedEvent};
+use factum_kernel::{Position, ReadQuery, RecordedEvent, StreamId};
 
 use super::{
     End, Life, Worker,
@@ -53,8 +53,7 @@ impl<W: Work> Worker<W> {
         count: usize,
     ) -> Result<Option<Chunk>, End> {
         let (batch, rest) = chunk.clone().split(count);
-        let wanted: Vec<usize> =
-            (0..batch.events().len()).filter(|at| self.takes(&batch.events()[*at])).collect();
+        let (wanted, freed) = self.taken(&batch);
         let Some(first) = wanted.first().map(|at| batch.events()[*at].position()) else {
             self.passed(life, &batch).await?;
             return Ok(rest);
@@ -76,7 +75,7 @@ impl<W: Work> Worker<W> {
             Next::Stop(reason) => return Err(End::Stop(reason)),
         }
         match self.handle(&batch, &wanted).await? {
-            Handled::Done(tx) => match self.commit(life, &batch, tx, wanted.len()).await {
+            Handled::Done(tx) => match self.commit(life, &batch, tx, (wanted.len(), freed)).await {
                 Ok(()) => return Ok(rest),
                 Err(error) => match self.machine.unstored(&hand, error) {
                     Unstored::Again => {}
@@ -99,11 +98,24 @@ impl<W: Work> Worker<W> {
         Ok(Some(chunk))
     }
 
-    /// True if an event must be handled now: it is wanted, and its stream is not parked.
-    fn takes(&self, event: &RecordedEvent) -> bool {
-        self.wants(event)
-            && (self.letters.is_empty()
-                || !self.letters.contains_key(&event.stream().to_stream_id()))
+    /// The indexes of the events that must be handled now: they are wanted, and their streams are
+    /// not parked. The deletion of a parked stream is handled too, and frees the stream, because
+    /// what is parked of it is erased. Returns these streams.
+    fn taken(&self, batch: &Chunk) -> (Vec<usize>, Vec<StreamId>) {
+        let mut freed = Vec::new();
+        let mut takes = |event: &RecordedEvent| {
+            if !self.wants(event) || self.letters.is_empty() {
+                return self.wants(event);
+            }
+            let stream = event.stream().to_stream_id();
+            let is_held = self.letters.contains_key(&stream) && !freed.contains(&stream);
+            if is_held && event.is_deletion() {
+                freed.push(stream);
+            }
+            !is_held || event.is_deletion()
+        };
+        let wanted = (0..batch.events().len()).filter(|at| takes(&batch.events()[*at])).collect();
+        (wanted, freed)
     }
 
     async fn note(&mut self, life: &mut Life, note: Option<Attempt>) -> Result<(), End> {
@@ -228,7 +240,7 @@ impl<W: Work> Worker<W> {
         life: &mut Life,
         batch: &Chunk,
         tx: TxOf<W>,
-        events: usize,
+        (events, freed): (usize, Vec<StreamId>),
     ) -> Result<(), TargetError> {
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
@@ -236,10 +248,11 @@ impl<W: Work> Worker<W> {
             expected: life.fence,
             progress: progress::encode(&next),
             mark: self.unnoted(),
-            letters: Vec::new(),
+            letters: freed.iter().map(|stream| (stream.clone(), None)).collect(),
             events,
         };
         life.fence = self.target.commit(&self.name, tx, save).await?;
+        self.letters.retain(|stream, _| !freed.contains(stream));
         (life.progress, life.stored) = (next, next.checkpoint);
         self.machine.passed(events, batch.through);
         self.report(batch, events as u64);

@@ -104,6 +104,7 @@ impl<const VERSION: u32> Careful<VERSION> {
 impl<const VERSION: u32> Projection for Careful<VERSION> {
     const NAME: &'static str = "ledgers";
     const VERSION: u32 = VERSION;
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -119,6 +120,15 @@ impl<const VERSION: u32> Projection for Careful<VERSION> {
         }
         let key = recorded.stream().key();
         tx.update(key, |it: &mut crate::ledger::Cents| it.0.push(cents)).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 
@@ -239,6 +249,7 @@ struct Gated<const VERSION: u32>(BTreeMap<&'static str, Gate>);
 impl<const VERSION: u32> Projection for Gated<VERSION> {
     const NAME: &'static str = "ledgers";
     const VERSION: u32 = VERSION;
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -250,6 +261,15 @@ impl<const VERSION: u32> Projection for Gated<VERSION> {
     ) -> Result<(), HandleError> {
         let gate = self.0.get(recorded.stream().key()).cloned().unwrap_or_else(Gate::open);
         Ledgers::<VERSION>(gate).project(event, recorded, tx).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

@@ -165,6 +165,7 @@ struct Slow(Gate);
 
 impl Projection for Slow {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -177,6 +178,15 @@ impl Projection for Slow {
         let AccountEvent::Deposited { cents } = event else { return Ok(()) };
         self.0.pass().await;
         tx.update(recorded.stream().key(), |count: &mut Count| count.cents.push(cents)).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ struct Gated(Arc<Semaphore>, Fails);
 
 impl Projection for Gated {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -32,6 +33,15 @@ impl Projection for Gated {
             return Err("thirteen".into());
         }
         tx.update(recorded.stream().key(), |count: &mut Count| count.cents.push(cents)).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

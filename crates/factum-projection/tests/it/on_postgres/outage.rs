@@ -124,6 +124,7 @@ struct Waits {
 
 impl Projection for Waits {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = PostgresTarget;
 
@@ -152,6 +153,16 @@ impl Projection for Waits {
             .map_err(Unsent::from)?;
         Ok(())
     }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let sql = sqlx::query("DELETE FROM deposits WHERE account = $1");
+        sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
+        Ok(())
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,6 +186,7 @@ struct Slow;
 
 impl Projection for Slow {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = PostgresTarget;
 
@@ -185,6 +197,16 @@ impl Projection for Slow {
         _: &mut PostgresTx,
     ) -> Result<(), HandleError> {
         SystemClock.sleep(Duration::from_millis(200)).await;
+        Ok(())
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let sql = sqlx::query("DELETE FROM deposits WHERE account = $1");
+        sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
         Ok(())
     }
 }
@@ -214,6 +236,7 @@ struct Twice {
 
 impl Projection for Twice {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = PostgresTarget;
 
@@ -232,6 +255,16 @@ impl Projection for Twice {
             insert().execute(&self.other).await.map_err(Unsent::from)?;
         }
         insert().execute(&mut **tx).await?;
+        Ok(())
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let sql = sqlx::query("DELETE FROM deposits WHERE account = $1");
+        sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
         Ok(())
     }
 }
