@@ -355,7 +355,10 @@ impl<'s, A: Aggregate> Folding<'s, A> {
         let is_before_deletion = match self.at {
             At::Latest => false,
             // Version 0 is the default state, whatever came later.
-            At::Version(StreamVersion::ZERO) => return Ok(self.loaded),
+            At::Version(StreamVersion::ZERO) => {
+                self.loaded.reset(StreamVersion::ZERO);
+                return Ok(self.loaded);
+            }
             At::Version(wanted) => wanted < deleted_at,
             // The time of a deletion without an event is unknown, so a time before the new
             // beginning has no answer.

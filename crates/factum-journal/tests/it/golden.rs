@@ -5,9 +5,9 @@ use std::{fs, path::Path, time::Duration};
 
 use factum_journal::{JournalOptions, JournalStore, verify};
 use factum_kernel::{
-    AppendBatch, Content, DocumentStore, EventId, EventName, EventStore, ExpectedRevision,
-    ExpectedVersion, Metadata, NewEvent, ReadQuery, StreamChange, StreamVersion, Tag, Timestamp,
-    WriteBatch,
+    AppendBatch, AppendError, Content, DocumentStore, EventId, EventName, EventStore,
+    ExpectedRevision, ExpectedVersion, Metadata, NewEvent, ReadQuery, StreamChange, StreamVersion,
+    Tag, Timestamp, WriteBatch,
 };
 use factum_testing::deletion;
 
@@ -110,8 +110,14 @@ async fn the_golden_journal_opens_and_goes_on() {
     assert_eq!((document.revision.value(), &document.value[..]), (2, &b"3"[..]));
     assert_eq!(store.get(b"b").await.unwrap(), None);
 
+    // The deletion has no event. It can't be repeated, and another one comes beside it.
+    let refused = store.append(deletion(stream("s2"))).await;
+    let Err(AppendError::Conflict(conflict)) = refused else { panic!("{refused:?}") };
+    assert_eq!(conflict.deleted_at, Some(StreamVersion::new(21)));
     let batch = AppendBatch::new().write(stream("s2"), StreamVersion::new(21), [event(61)]);
     assert_eq!(store.append(batch).await.unwrap().first.value(), EVENTS + 1);
+    let deleted = store.append(deletion(stream("s2"))).await.unwrap();
+    assert_eq!((deleted.first.value(), deleted.versions[0].value()), (EVENTS + 2, 23));
     let closed = tokio::time::timeout(Duration::from_secs(60), store.close()).await;
     closed.unwrap().unwrap();
     assert!(verify(folder.path()).unwrap().is_whole());
