@@ -29,8 +29,12 @@ pub struct Load {
 impl Load {
     /// The load that a batch adds to a group.
     pub fn of(batch: &AppendBatch) -> Self {
-        let (events, bytes) = (batch.event_count(), batch.size());
-        Self { events, bytes, names: batch.name_count(), is_last: ends_group(batch) }
+        Self {
+            events: batch.event_count(),
+            bytes: batch.size(),
+            names: batch.name_count(),
+            is_last: ends_group(batch),
+        }
     }
 
     fn plus(self, other: Self) -> Self {

@@ -185,7 +185,8 @@ mod tests {
 
     fn conflict() -> AppendError {
         let stream = StreamId::new("a", "b").unwrap();
-        let (expected, actual) = (ExpectedVersion::NoStream, StreamVersion::new(2));
+        let expected = ExpectedVersion::NoStream;
+        let actual = StreamVersion::new(2);
         VersionConflict { stream, expected, actual, deleted_at: None }.into()
     }
 

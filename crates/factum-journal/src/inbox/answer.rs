@@ -221,7 +221,8 @@ mod tests {
         let error = StoreError::unavailable("the disk is full").with_source(full);
         let stream = StreamId::new("account", "ada").unwrap();
         let expected = Version::NoStream;
-        let (actual, deleted_at) = (StreamVersion::new(4), Some(StreamVersion::new(3)));
+        let actual = StreamVersion::new(4);
+        let deleted_at = Some(StreamVersion::new(3));
         let conflict = VersionConflict { stream, expected, actual, deleted_at };
         let errors = [
             AppendError::Conflict(conflict),

@@ -1,5 +1,6 @@
-//! Journals as they were once written, when a deletion was a change without an event. Later versions must open them: one with segments of version
-//! 1 only, and one whose sealed segments were rewritten to version 2.
+//! Journals as they were once written, when a deletion was a change without an event. Later
+//! versions must open them: one with segments of version 1 only, and one whose sealed segments were
+//! rewritten to version 2.
 
 use std::{fs, path::Path, time::Duration};
 

@@ -17,8 +17,8 @@ const ADA: &str = "account-ada";
 const BOB: &str = "account-bob";
 const EXISTS: ExpectedVersion = ExpectedVersion::StreamExists;
 
-/// A deleted stream's events are gone from every read at once. The event of the deletion stays, with
-/// the next position and version.
+/// A deleted stream's events are gone from every read at once. The event of the deletion stays,
+/// with the next position and version.
 pub(crate) async fn a_deleted_stream_is_gone_from_every_read(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     ten_events(&trial).await?;
