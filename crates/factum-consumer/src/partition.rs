@@ -51,7 +51,8 @@ impl Partitions {
     }
 
     /// 1 to [`PARTITIONS_MAX`] partitions by a key. The key of an event must never change. An event
-    /// without a key goes by its stream.
+    /// without a key goes by its stream. The deletion of a stream is handled in every partition,
+    /// because each may have handled events of the stream.
     pub fn by(
         count: usize,
         key: impl Fn(&RecordedEvent) -> Option<String> + Send + Sync + 'static,
