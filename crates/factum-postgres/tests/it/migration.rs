@@ -154,7 +154,7 @@ async fn deletions_without_an_event_stay_and_others_come_beside_them() {
             assert_eq!(conflict.deleted_at, Some(two));
         }
     }
-    // The head is known although nothing is left behind it.
+    // The head is known although the last events are erased.
     let begun = new.append(expecting("ada", StreamVersion::new(2).into())).await.unwrap();
     assert_eq!((begun.first.value(), begun.versions[0].value()), (3, 3));
     let deleted = new.append(deletion(stream("ada"))).await.unwrap();

@@ -82,7 +82,7 @@ async fn a_rebuild_gives_the_same_read_model_as_the_one_that_serves() {
     assert_eq!(all().await, served);
 }
 
-/// Nobody maintains the build that served before, so nobody can forget a stream in it.
+/// No program maintains the build that served before, so none can forget a stream in it.
 #[tokio::test]
 async fn the_earlier_build_is_dropped_when_a_stream_is_deleted() {
     let bench = Bench::new();
