@@ -95,7 +95,7 @@ async fn what_is_erased_is_no_hole() {
     }
     store.append(deletion(stream("one"))).await.unwrap();
     store.append(one("{}")).await.unwrap();
-    assert_eq!(check_log(&*store).await.value(), 4);
+    assert_eq!(check_log(&*store).await.value(), 5);
 }
 
 #[tokio::test]
