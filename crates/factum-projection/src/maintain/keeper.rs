@@ -53,7 +53,7 @@ pub(crate) struct Keeper<W: Work> {
     /// The number of rounds in which the builds need not be read.
     rests: u32,
     is_clearing: Arc<AtomicBool>,
-    /// What is known of the earlier build and deletions.
+    /// The position up to which the earlier build lacks no deletion.
     pub(super) current: Option<Current>,
 }
 

@@ -47,7 +47,7 @@ async fn nothing_of_an_erased_event_is_left_in_the_file() {
     assert!(!holds("the-secret-payload") && !holds("ada@secret"));
 }
 
-/// What a program did to delete the only event of a stream before a deletion was an event.
+/// The statements of an older program that deletes a stream of one event: no event says so.
 const DELETE_SILENTLY: &str = "
     INSERT INTO erased SELECT position, position FROM events WHERE stream_no = ?1;
     UPDATE log SET last_at = max(last_at, (SELECT max(recorded_at) FROM events));

@@ -140,8 +140,8 @@ pub(crate) async fn a_batch_deletes_and_begins_again(bench: Bench) -> CaseResult
     Ok(())
 }
 
-/// What a batch writes to a stream before it deletes it would be lost without a reader, so it is
-/// refused; and so is an event that only looks like a deletion.
+/// A write of a stream before its deletion in one batch is refused: its events would be lost
+/// without a reader. So is an event that only looks like a deletion.
 pub(crate) async fn a_deletion_comes_first_and_is_whole(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow(ADA, 1).await?;
