@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_kernel::{ExecuteError, ExpectedVersion, Kernel, Repository, RetryPolicy};
+use factum_kernel::{ExecuteError, ExpectedVersion, Kernel, Position, Repository, RetryPolicy};
 use factum_testing::{
     Fault, FaultRates, FaultyDocuments, FaultyStore, History, RecordingStore,
     bank::{Account, AccountCommand},
@@ -97,7 +97,7 @@ async fn a_deletion_whose_reply_is_lost_is_repeated_and_deletes_once() {
         faulty.store.next_append(fault);
         let deleted = accounts.delete("ada", ExpectedVersion::Any).await.unwrap();
         assert_eq!(deleted.version, opened.version.next(), "{fault:?}");
-        assert_eq!(deleted.position, opened.position.map(|it| it.next()), "{fault:?}");
+        assert_eq!(deleted.position, opened.position.map(Position::next), "{fault:?}");
         let again = accounts.delete("ada", deleted.version.into()).await.unwrap();
         assert_eq!((again.version, again.position), (deleted.version, None), "{fault:?}");
     }
