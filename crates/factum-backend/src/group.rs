@@ -2,6 +2,8 @@
 
 use factum_kernel::AppendBatch;
 
+use crate::plan::ends_group;
+
 /// The most events of a group.
 pub const GROUP_EVENTS_MAX: usize = 8_192;
 /// The most bytes of events of a group.
@@ -19,12 +21,20 @@ pub struct Load {
     pub bytes: usize,
     /// The number of types and tags in conditions, as [`AppendBatch::name_count`] counts.
     pub names: usize,
+    /// True if no other batch may come after it in its group; see
+    /// [`ends_group`](crate::ends_group).
+    pub is_last: bool,
 }
 
 impl Load {
     /// The load that a batch adds to a group.
     pub fn of(batch: &AppendBatch) -> Self {
-        Self { events: batch.event_count(), bytes: batch.size(), names: batch.name_count() }
+        Self {
+            events: batch.event_count(),
+            bytes: batch.size(),
+            names: batch.name_count(),
+            is_last: ends_group(batch),
+        }
     }
 
     fn plus(self, other: Self) -> Self {
@@ -32,6 +42,7 @@ impl Load {
             events: self.events + other.events,
             bytes: self.bytes + other.bytes,
             names: self.names + other.names,
+            is_last: other.is_last,
         }
     }
 
@@ -44,7 +55,7 @@ impl Load {
 
 /// The appends that gathered while the last group was committed. It takes any first member, and
 /// then each member that keeps it within [`GROUP_EVENTS_MAX`], [`GROUP_BYTES_MAX`] and
-/// [`GROUP_NAMES_MAX`].
+/// [`GROUP_NAMES_MAX`]. After a member with a deletion it takes no other.
 #[derive(Debug)]
 pub struct Group<M> {
     members: Vec<M>,
@@ -61,10 +72,11 @@ impl<M> Group<M> {
     /// Adds a member, or returns it: then it belongs to the next group.
     ///
     /// # Errors
-    /// The member, if the group is full.
+    /// The member, if the group is full or over.
     pub fn push(&mut self, member: M, load: Load) -> Result<(), M> {
+        let is_over = self.load.is_last;
         let load = self.load.plus(load);
-        if !self.members.is_empty() && load.is_too_much() {
+        if !self.members.is_empty() && (is_over || load.is_too_much()) {
             return Err(member);
         }
         self.load = load;
@@ -92,15 +104,15 @@ mod tests {
         for (most, little) in [
             (
                 Load { events: GROUP_EVENTS_MAX, ..Load::default() },
-                Load { events: 1, bytes: 0, names: 0 },
+                Load { events: 1, ..Load::default() },
             ),
             (
                 Load { bytes: GROUP_BYTES_MAX, ..Load::default() },
-                Load { events: 0, bytes: 1, names: 0 },
+                Load { bytes: 1, ..Load::default() },
             ),
             (
                 Load { names: GROUP_NAMES_MAX, ..Load::default() },
-                Load { events: 0, bytes: 0, names: 1 },
+                Load { names: 1, ..Load::default() },
             ),
         ] {
             let mut group = Group::default();
@@ -112,5 +124,16 @@ mod tests {
             assert_eq!(group.push("a little", little), Err("a little"), "{most:?}");
             assert_eq!(group.into_members(), ["first", "nothing"]);
         }
+    }
+
+    #[test]
+    fn a_deletion_is_the_last_of_its_group() {
+        let mut group = Group::default();
+        let one = Load { events: 1, ..Load::default() };
+        let deletion = Load { is_last: true, ..one };
+        assert_eq!(group.push("first", one), Ok(()));
+        assert_eq!(group.push("deletion", deletion), Ok(()));
+        assert_eq!(group.push("next", one), Err("next"));
+        assert_eq!(group.into_members(), ["first", "deletion"]);
     }
 }

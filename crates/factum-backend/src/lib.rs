@@ -30,7 +30,7 @@ pub use head::Head;
 pub use index::EventIndex;
 pub use page::{PAGE_SCANNED_MAX, PageBuilder, PageEnd, Pushed, partition_point};
 pub use place::{IfAbsent, JOURNAL_MARKER, absent, check_outside};
-pub use plan::{GroupPlan, LogEnd, PlannedEvent, plan_group};
+pub use plan::{GroupPlan, LogEnd, PlannedEvent, ends_group, expectations, plan_group};
 pub use posting::{Candidate, Matches, Postings, QueryTerm, Walk};
 pub use precheck::{Looked, Precheck, Prechecked, Prechecks};
 pub use registry::{OpenContext, OpenStore, Registry, Stores};

@@ -8,8 +8,7 @@ use std::iter;
 
 use factum_kernel::{
     AppendBatch, AppendCondition, AppendError, Appended, ErasedRange, EventHeader, EventId,
-    ExpectedVersion, NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp,
-    VersionConflict, Versions,
+    ExpectedVersion, NewEvent, Position, StoreError, StreamBounds, StreamId, Timestamp, Versions,
 };
 use hashbrown::HashMap;
 
@@ -56,11 +55,19 @@ pub struct GroupPlan<'g> {
     pub events: Vec<PlannedEvent<'g>>,
     /// One outcome per member, in order. Return them only after the events are durable.
     pub outcomes: Vec<Result<Appended, AppendError>>,
-    /// The last position once the events are stored.
+    /// The last position once the events are stored. Every event of a deletion in the group erases
+    /// what its stream had before it; see [`deletions`](Self::deletions).
     pub head: Position,
 }
 
-/// Plans a group of batches whose limits were checked.
+/// Returns whether a batch must be the last of its group: one that deletes. The facts that a store
+/// gives describe the log before the group, so they are wrong about what a member has erased.
+pub fn ends_group(batch: &AppendBatch) -> bool {
+    batch.deletions().next().is_some()
+}
+
+/// Plans a group of batches whose limits were checked. A batch that [ends the group](ends_group)
+/// must be the last.
 ///
 /// # Errors
 /// Those of the facts. No member can be answered then.
@@ -73,7 +80,10 @@ pub fn plan_group<'g>(
     let (batches_min, _) = batches.size_hint();
     let mut planner = Planner::new(end, facts, batches_min);
     let mut outcomes = Vec::with_capacity(batches_min);
+    let mut ends = false;
     for batch in batches {
+        assert!(!ends, "a batch with a deletion is the last of its group");
+        ends = ends_group(batch);
         outcomes.push(planner.offer(batch)?);
     }
     let head = planner.head();
@@ -82,7 +92,12 @@ pub fn plan_group<'g>(
     Ok(plan)
 }
 
-impl GroupPlan<'_> {
+impl<'g> GroupPlan<'g> {
+    /// The events of deletions. When a store shows one, all older events of its stream are erased,
+    /// those of the same group included, and the stream's bounds say so.
+    pub fn deletions(&self) -> impl Iterator<Item = &PlannedEvent<'g>> {
+        self.events.iter().filter(|planned| planned.event.is_deletion())
+    }
     /// Asserts that answers and events fit, because different parts of the store use them.
     fn assert_sound(&self, end: LogEnd) {
         let mut answered = end.head;
@@ -106,6 +121,15 @@ impl GroupPlan<'_> {
                 && before.is_none_or(|before| before.next() == header.version)
         })
     }
+}
+
+/// The streams that a batch writes, checks or deletes, with the version that each must have. A
+/// deletion needs something to delete, whatever version it expects.
+pub fn expectations(batch: &AppendBatch) -> impl Iterator<Item = (&StreamId, ExpectedVersion)> {
+    let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
+    let checked = batch.checks().iter().map(|check| (&check.stream, check.expected));
+    let deleted = batch.deletions().map(|stream| (stream, ExpectedVersion::StreamExists));
+    written.chain(checked).chain(deleted)
 }
 
 type Outcome = Result<Appended, AppendError>;
@@ -164,10 +188,8 @@ impl<'g, 'f> Planner<'g, 'f> {
 
     /// The reason why the batch can't be stored, if there is one.
     fn obstacle(&mut self, batch: &'g AppendBatch) -> Result<Option<AppendError>, StoreError> {
-        let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
-        let checked = batch.checks().iter().map(|check| (&check.stream, check.expected));
-        for (stream, expected) in written.chain(checked) {
-            if let Some(conflict) = self.conflict(stream, expected)? {
+        for (stream, expected) in expectations(batch) {
+            if let Some(conflict) = self.bounds(stream)?.conflict(stream, expected) {
                 return Ok(Some(conflict.into()));
             }
         }
@@ -177,19 +199,6 @@ impl<'g, 'f> Planner<'g, 'f> {
             }
         }
         Ok(None)
-    }
-
-    fn conflict(
-        &mut self,
-        stream: &'g StreamId,
-        expected: ExpectedVersion,
-    ) -> Result<Option<VersionConflict>, StoreError> {
-        let bounds = self.bounds(stream)?;
-        Ok((!bounds.matches(expected)).then(|| VersionConflict {
-            stream: stream.clone(),
-            expected,
-            actual: bounds.version,
-        }))
     }
 
     pub(crate) fn bounds(&mut self, stream: &'g StreamId) -> Result<StreamBounds, StoreError> {
@@ -223,7 +232,10 @@ impl<'g, 'f> Planner<'g, 'f> {
         let versions = batch.writes().iter().map(|write| {
             let bounds = self.streams.get_mut(&write.stream).expect("looked up for its conflict");
             for event in &write.events {
-                bounds.version = bounds.version.next();
+                *bounds = match event.is_deletion() {
+                    true => bounds.deleted(),
+                    false => StreamBounds { version: bounds.version.next(), ..*bounds },
+                };
                 let header = EventHeader {
                     position: self.end.head.plus(self.events.len() as u64 + 1),
                     version: bounds.version,

@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use factum_kernel::{AppendBatch, AppendError, Appended, Limits, Position, StoreError, WriteError};
+use factum_kernel::{
+    AppendBatch, AppendError, Appended, ChangeError, Limits, Position, StoreError, WriteError,
+};
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot, watch};
 
 use crate::{
@@ -71,6 +73,15 @@ impl From<StoreError> for CommitError {
 }
 
 impl From<CommitError> for AppendError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotStored(error) => Self::Store(error),
+            CommitError::Unknown(error) => Self::Indeterminate(error),
+        }
+    }
+}
+
+impl From<CommitError> for ChangeError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::NotStored(error) => Self::Store(error),
@@ -277,6 +288,15 @@ pub enum RunError {
 }
 
 impl From<RunError> for AppendError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::NotRun(error) => Self::Store(error),
+            RunError::Unknown(error) => Self::Indeterminate(error),
+        }
+    }
+}
+
+impl From<RunError> for ChangeError {
     fn from(error: RunError) -> Self {
         match error {
             RunError::NotRun(error) => Self::Store(error),

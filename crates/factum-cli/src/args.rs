@@ -153,7 +153,8 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, one line per event: position, version, stream, type, schema_version, content, id, recorded_at,
-  tags, metadata, and data; for a payload that is neither CBOR nor JSON, data_hex instead of data.
+  tags, metadata, and data; for a payload that is neither CBOR nor JSON, data_hex instead of data,
+  and neither for a deletion.
   Bytes inside data are written in hexadecimal.
 
 Examples:

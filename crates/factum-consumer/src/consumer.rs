@@ -15,7 +15,8 @@ use crate::{
 ///
 /// Each event is handled at least once. After a crash, the events since the last checkpoint are
 /// handled again. A repeated event has the same [`RecordedEvent::id`], so that a receiver can
-/// recognise it.
+/// recognise it. It gets no deletions, unless its event is
+/// [`OrDeleted`](factum_kernel::OrDeleted).
 ///
 /// ```
 /// use factum_kernel::RecordedEvent;

@@ -240,6 +240,9 @@ pub(crate) fn is_in_scope(scope: &Scope, event: &RecordedEvent) -> bool {
         Scope::Log => !stream.is_system(),
         Scope::Stream(id) => stream == id.as_ref(),
         Scope::Category(category) => stream.category() == category.as_str(),
-        Scope::Query(query) => !stream.is_system() && query.matches(event.name(), event.tags()),
+        Scope::Query(query) => {
+            let is_meant = event.is_deletion() || query.matches(event.name(), event.tags());
+            !stream.is_system() && is_meant
+        }
     }
 }

@@ -7,9 +7,9 @@ mod shared;
 use std::{ops::Range, sync::Arc};
 
 use factum_kernel::{
-    Checkpoint, Diverged, DivergedReason, Kernel, Lineage, Page, Position, ReadError, ReadFrom,
-    ReadQuery, RecordedEvent, Scope, StreamId, StreamVersion, SubscribeFrom, Subscription,
-    SubscriptionPages,
+    Checkpoint, Diverged, DivergedReason, EventName, Kernel, Lineage, Page, Position, Query,
+    QueryItem, ReadError, ReadFrom, ReadQuery, RecordedEvent, Scope, StreamId, StreamVersion,
+    SubscribeFrom, Subscription, SubscriptionPages,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -103,6 +103,13 @@ impl Chunk {
     }
 }
 
+/// The scope, with the deletions of streams whose events may match it.
+fn with_deletions(scope: Scope) -> Scope {
+    let Scope::Query(query) = scope else { return scope };
+    let deletions = QueryItem { types: vec![EventName::STREAM_DELETED], tags: vec![] };
+    Scope::Query(Query::new(query.items().iter().cloned().chain([deletions])))
+}
+
 /// The next event of a parked stream at or after `version` that is not after the consumer's
 /// checkpoint.
 pub async fn next_parked(
@@ -145,6 +152,7 @@ impl Source {
             Err(position) => (position, None),
         };
         let seen = last.map(|last| (last.lineage, last.position));
+        let scope = with_deletions(scope);
         Self { reading, scope, page_max, after, last, seen, mode: Mode::Behind }
     }
 

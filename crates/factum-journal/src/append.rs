@@ -103,7 +103,7 @@ impl Commit for Committer {
         let plan = plan_group(batches, end, &mut facts)?;
         delay_commit(self.commit_delay.0.as_ref());
         if !plan.events.is_empty() {
-            let changes = retained(&mut facts, &plan.events, now)?;
+            let changes = changes(&mut facts, &plan, now)?;
             let states = std::mem::take(&mut facts.streams);
             self.store(&view, &plan, &states, changes)?;
         }
@@ -114,27 +114,37 @@ impl Commit for Committer {
 /// The state of a stream from a frame on.
 pub(crate) type Change = (StreamId, StreamState);
 
-/// The changes by which the retention of the streams in a group erases older events.
-fn retained(
+/// The changes by which the deletions in a group, and the retention of its streams, erase older
+/// events.
+fn changes(
     facts: &mut LogFacts<'_>,
-    events: &[PlannedEvent<'_>],
+    plan: &GroupPlan<'_>,
     now: Timestamp,
 ) -> Result<Vec<Change>, StoreError> {
     let mut seen = HashSet::new();
     let mut changes = Vec::new();
-    if !facts.has_retention {
+    let deleted: HashMap<_, _> =
+        plan.deletions().map(|planned| (planned.stream, planned.header.version)).collect();
+    if deleted.is_empty() && !facts.has_retention {
         return Ok(changes);
     }
-    for planned in events.iter().rev() {
-        let mut state = facts.state(planned.stream)?;
-        if state.retention == Retention::default() || !seen.insert(planned.stream) {
+    for planned in plan.events.iter().rev() {
+        let before = facts.state(planned.stream)?;
+        let deleted_at = deleted.get(planned.stream);
+        let is_meant = deleted_at.is_some() || before.retention != Retention::default();
+        if !is_meant || !seen.insert(planned.stream) {
             continue;
         }
+        let mut state = before;
         // The loop goes backward through the group, so this is the stream's last event in it.
         state.bounds.version = planned.header.version;
+        if let Some(deleted_at) = deleted_at {
+            state.bounds.deleted_at = *deleted_at;
+            state.bounds.erased_through = deleted_at.previous();
+        }
         let through = change::retain(facts, planned.stream, &state, now)?;
-        if through > state.bounds.erased_through {
-            state.bounds.erased_through = through;
+        state.bounds.erased_through = through.max(state.bounds.erased_through);
+        if deleted_at.is_some() || state.bounds.erased_through > before.bounds.erased_through {
             changes.push((planned.stream.clone(), state));
         }
     }

@@ -1,11 +1,11 @@
-//! Truncation, deletion and retention.
+//! Truncation and retention.
 
 use std::ops::Range;
 
 use factum_backend::partition_point;
 use factum_kernel::{
-    AppendError, Direction, Retention, StoreError, StreamChange, StreamId, StreamInfo,
-    StreamVersion, Timestamp, VersionConflict,
+    ChangeError, Direction, Retention, StoreError, StreamChange, StreamId, StreamInfo,
+    StreamVersion, Timestamp,
 };
 
 use crate::{append::Committer, facts::LogFacts, log::Log, record::StreamState};
@@ -16,7 +16,7 @@ impl Committer {
         &mut self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         let log = self.log.clone();
         let view = log.view();
         let mut facts = LogFacts::new(&log, &view);
@@ -29,8 +29,8 @@ impl Committer {
         // If the change is made and only the answer can't be read, the error must not deny the
         // change.
         info(&log, stream).map_err(|error| match is_news {
-            true => AppendError::Indeterminate(error),
-            false => AppendError::Store(error),
+            true => ChangeError::Indeterminate(error),
+            false => ChangeError::Store(error),
         })
     }
 }
@@ -41,7 +41,7 @@ fn changed(
     before: StreamState,
     change: StreamChange,
     now: Timestamp,
-) -> Result<StreamState, AppendError> {
+) -> Result<StreamState, ChangeError> {
     let mut state = before;
     let bounds = &mut state.bounds;
     change.check(bounds.version)?;
@@ -53,19 +53,6 @@ fn changed(
         }
         StreamChange::TruncateBefore(first) => {
             bounds.erased_through = bounds.erased_through.max(first.previous());
-        }
-        StreamChange::Delete(expected) => {
-            if !bounds.matches(expected) {
-                let stream = stream.clone();
-                let actual = bounds.version;
-                return Err(VersionConflict { stream, expected, actual }.into());
-            }
-            if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
-                // A deletion takes a version, so that a caller that loaded the stream before it
-                // conflicts.
-                bounds.version = bounds.version.next();
-                (bounds.deleted_at, bounds.erased_through) = (bounds.version, bounds.version);
-            }
         }
         // A change of a later version of the kernel, which this store can't make.
         other => {

@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use factum_backend::{Head, Precheck, Prechecked, Writer, blocking};
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
-    Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, POLL_OWN, Page,
-    Position, ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId,
+    AppendBatch, AppendError, Appended, ChangeError, Clock, Document, DocumentStore, Durability,
+    EventStore, Guarantees, KeyRange, Limits, PAGE_BYTES_DEFAULT, PAGE_EVENTS_DEFAULT, POLL_OWN,
+    Page, Position, ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId,
     StreamInfo, SystemClock, WriteBatch, WriteError, Writers,
 };
 use tokio::sync::{Mutex, watch};
@@ -427,7 +427,7 @@ impl EventStore for JournalStore {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         let stream = stream.clone();
         match &self.inner.half {
             Half::Writer(writer) => {

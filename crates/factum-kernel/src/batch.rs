@@ -4,6 +4,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use crate::{
     event::NewEvent,
+    id::EventId,
     position::Position,
     query::{AppendCondition, QueryItem},
     stream::StreamId,
@@ -99,6 +100,34 @@ impl AppendBatch {
         self
     }
 
+    /// Deletes a stream: appends the event `$stream.deleted` to it, with a position and a version
+    /// like any other, and erases everything before it in the same moment. The stream keeps that
+    /// event. Later events are a new beginning; the batch may hold some, after the deletion.
+    ///
+    /// The stream must have something to delete. For a stream without events, or one that is
+    /// already deleted, the append is a conflict that expected `StreamExists`, whatever
+    /// `expected` is. A deletion comes before everything else that the batch writes to its stream.
+    ///
+    /// It is a write of [`NewEvent::deletion`], so the id makes a repeated deletion known.
+    ///
+    /// ```
+    /// use factum_kernel::{AppendBatch, EventId, ExpectedVersion, StreamId, Timestamp};
+    ///
+    /// let id = EventId::derived(Timestamp::EPOCH, b"ada asked to be forgotten");
+    /// let ada = StreamId::new("account", "ada")?;
+    /// let batch = AppendBatch::new().delete(ada, ExpectedVersion::Any, id);
+    /// assert!(batch.events().all(|event| event.is_deletion()));
+    /// # Ok::<(), factum_kernel::InvalidStreamId>(())
+    /// ```
+    pub fn delete(
+        self,
+        stream: StreamId,
+        expected: impl Into<ExpectedVersion>,
+        id: EventId,
+    ) -> Self {
+        self.write(stream, expected, [NewEvent::deletion(id)])
+    }
+
     /// Adds events after the present ones; to the last write, if that has the same stream.
     pub(crate) fn add_events(
         &mut self,
@@ -184,6 +213,12 @@ impl AppendBatch {
     /// Every event, in the order in which positions will be given.
     pub fn events(&self) -> impl Iterator<Item = &NewEvent> {
         self.parts.writes.iter().flat_map(|write| &write.events)
+    }
+
+    /// The streams that the batch deletes.
+    pub fn deletions(&self) -> impl Iterator<Item = &StreamId> {
+        let deletes = |write: &&StreamWrite| write.events.iter().any(NewEvent::is_deletion);
+        self.parts.writes.iter().filter(deletes).map(|write| &write.stream)
     }
 
     /// The number of events.

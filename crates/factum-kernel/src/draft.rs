@@ -10,7 +10,7 @@ use crate::{
     aggregate::Aggregate,
     batch::AppendBatch,
     encoder::{Encoded, Encoder},
-    error::StoreError,
+    error::{StoreError, VersionConflict},
     event::NewEvent,
     execution::{ExecuteError, Executed},
     identity::Once,
@@ -152,6 +152,11 @@ impl<A: Aggregate> Draft<A> {
     /// The version after the draft's events.
     pub fn version(&self) -> StreamVersion {
         self.loaded.version
+    }
+
+    /// The conflict of the draft with a version that a writer expects, if there is one.
+    pub fn conflict(&self, expected: StreamVersion) -> Option<VersionConflict> {
+        self.loaded.conflict(&self.stream, expected)
     }
 
     /// The position of the last stored event.

@@ -110,7 +110,7 @@ impl Error for StoreError {
 
 /// A stream was not at the version that the writer expected. Load and decide again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("version conflict: stream={stream} expected={expected} actual={actual}")]
+#[error("{}", described(self))]
 pub struct VersionConflict {
     /// The stream that was compared.
     pub stream: StreamId,
@@ -118,6 +118,19 @@ pub struct VersionConflict {
     pub expected: ExpectedVersion,
     /// The version that the stream had.
     pub actual: StreamVersion,
+    /// The version of the stream's last deletion, if the writer did not expect it.
+    pub deleted_at: Option<StreamVersion>,
+}
+
+fn described(conflict: &VersionConflict) -> String {
+    let VersionConflict { stream, expected, actual, deleted_at } = conflict;
+    match deleted_at {
+        None => format!("version conflict: stream={stream} expected={expected} actual={actual}"),
+        Some(deleted_at) => format!(
+            "version conflict, the stream was deleted: stream={stream} expected={expected} \
+             actual={actual} deleted_at={deleted_at}"
+        ),
+    }
 }
 
 /// The reason why a batch was not appended, or may not have been.
@@ -167,6 +180,28 @@ impl AppendError {
         match self {
             Self::Store(error) => Some(error.kind()),
             _ => None,
+        }
+    }
+}
+
+/// The reason why a stream was not changed, or may not have been.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The change may or may not be made. Make it again: a second time it does nothing.
+    #[error("the outcome of the change is unknown")]
+    Indeterminate(#[source] StoreError),
+    /// The store refused or failed. Nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ChangeError {
+    /// The kind of the error: what the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Indeterminate(_) => ErrorKind::Unknown,
+            Self::Store(error) => error.kind().into(),
         }
     }
 }

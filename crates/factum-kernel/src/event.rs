@@ -29,6 +29,10 @@ impl EventName {
     /// Stands for "no type at all" in a query that matches nothing. No event has this name.
     pub(crate) const IMPOSSIBLE: Self = Self(Cow::Borrowed(""));
 
+    /// The name of the event that a deletion appends; see
+    /// [`AppendBatch::delete`](crate::AppendBatch::delete).
+    pub const STREAM_DELETED: Self = Self(Cow::Borrowed("$stream.deleted"));
+
     /// A name known at compile time.
     ///
     /// # Panics
@@ -146,6 +150,17 @@ impl NewEvent {
             tags: Vec::new(),
             metadata: Metadata::default(),
         }
+    }
+
+    /// The event of a deletion: with it, a store erases everything before it in its stream. It has
+    /// no payload and no tags. Metadata can be added.
+    pub fn deletion(id: EventId) -> Self {
+        Self::new(id, EventName::STREAM_DELETED, Content::Cbor, Bytes::new())
+    }
+
+    /// True for the event of a deletion.
+    pub fn is_deletion(&self) -> bool {
+        self.name == EventName::STREAM_DELETED
     }
 
     /// Adds a tag.

@@ -236,6 +236,18 @@ pub(crate) fn unforeseen() -> StoreError {
     )
 }
 
+/// The outcome of a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deleted {
+    /// The version of the deleted aggregate, which a writer of its first event expects. 0 if it
+    /// never existed.
+    pub version: StreamVersion,
+    /// The position of the deletion; `None` if there was nothing to delete. A read model that has
+    /// reached this position has forgotten the aggregate.
+    pub position: Option<Position>,
+}
+
 /// The outcome of a command.
 #[derive(Debug)]
 #[non_exhaustive]

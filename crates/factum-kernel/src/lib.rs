@@ -31,6 +31,7 @@ mod version;
 mod aggregate;
 mod codec;
 mod decision;
+mod deletion;
 mod draft;
 mod encoder;
 mod execution;
@@ -55,14 +56,17 @@ pub use batch::{AppendBatch, Appended, StreamCheck, StreamWrite, Versions};
 pub use checkpoint::{Checkpoint, Diverged, DivergedReason};
 pub use codec::{Cbor, Codec, CodecError, Json, Value};
 pub use decision::{Decision, Verdict};
+pub use deletion::OrDeleted;
 pub use document::{
     Document, DocumentStore, DocumentWrite, ExpectedRevision, KeyRange, Revision, ScanPage,
     ScanQuery, WriteBatch,
 };
 pub use draft::{Draft, Drafted, Tail};
-pub use error::{AppendError, StoreError, StoreErrorKind, VersionConflict, WriteError};
+pub use error::{
+    AppendError, ChangeError, StoreError, StoreErrorKind, VersionConflict, WriteError,
+};
 pub use event::{Content, EVENT_NAME_BYTES_MAX, EventName, InvalidEventName, NewEvent};
-pub use execution::{AlongError, DeleteError, ExecuteError, Executed, TransactionError};
+pub use execution::{AlongError, DeleteError, Deleted, ExecuteError, Executed, TransactionError};
 pub use guarantee::{Durability, Guarantees, Limits, POLL_OWN, POLL_SHARED, Writers};
 pub use history::{History, HistoryEntry};
 pub use id::{EventId, IdSource, SystemIds};

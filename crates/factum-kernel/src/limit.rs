@@ -17,6 +17,9 @@ use crate::{
     version::{ExpectedVersion, StreamVersion},
 };
 
+/// The beginning of the names of the events that stores append about streams.
+const RESERVED: &str = "$stream.";
+
 impl Limits {
     /// Checks that the store can accept a batch.
     ///
@@ -34,6 +37,7 @@ impl Limits {
             }
         }
         batch.events().try_for_each(|event| self.check_event(event))?;
+        check_deletions(batch)?;
         if let Some(id) = first_twice(batch.events().map(|event| event.id)) {
             return invalid(format!("an event id appears twice in the batch: id={id}"));
         }
@@ -54,6 +58,13 @@ impl Limits {
         at_most("tags on an event", event.tags.len(), TAGS_MAX)?;
         if event.name.as_str().is_empty() {
             return invalid("an event has no name".into());
+        }
+        if event.name.as_str().starts_with(RESERVED) && !is_well_formed_deletion(event) {
+            return invalid(format!(
+                "event names that begin with {RESERVED} belong to Factum, name it otherwise: \
+                 name={}",
+                event.name
+            ));
         }
         if event.schema_version == 0 {
             return invalid("schema versions count from 1: schema_version=0".into());
@@ -157,6 +168,30 @@ fn check_streams(batch: &AppendBatch) -> Result<(), StoreError> {
         )),
         None => Ok(()),
     }
+}
+
+fn is_well_formed_deletion(event: &NewEvent) -> bool {
+    let NewEvent { schema_version, payload, tags, .. } = event;
+    event.is_deletion() && *schema_version == 1 && payload.is_empty() && tags.is_empty()
+}
+
+/// Checks that a batch writes to no stream before it deletes it.
+fn check_deletions(batch: &AppendBatch) -> Result<(), StoreError> {
+    if batch.deletions().next().is_none() {
+        return Ok(());
+    }
+    let mut seen = HashSet::new();
+    for StreamWrite { stream, events, .. } in batch.writes() {
+        for event in events {
+            if !seen.insert(stream) && event.is_deletion() {
+                return invalid(format!(
+                    "a deletion must come before all other events of its stream in the batch: \
+                     stream={stream}"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The first item that equals an earlier one. For a single item this costs nothing.

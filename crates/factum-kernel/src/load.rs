@@ -2,7 +2,7 @@
 
 use crate::{
     aggregate::{Aggregate, fold},
-    error::StoreError,
+    error::{StoreError, VersionConflict},
     event::{Content, NewEvent},
     id::EventId,
     kernel::Kernel,
@@ -90,8 +90,10 @@ pub struct Loaded<A> {
     pub state: A,
     /// The version of the last event, or of the deletion. 0 if the aggregate never existed.
     pub version: StreamVersion,
-    /// The position of the last event.
+    /// The position of the last event, or of the deletion.
     pub position: Position,
+    /// The version of the stream's last deletion.
+    pub(crate) deleted_at: StreamVersion,
     pub(crate) last: Option<EventHeader>,
     /// The lineage of the log that the state was loaded from.
     pub(crate) lineage: Option<Lineage>,
@@ -112,6 +114,7 @@ impl<A: Aggregate> Loaded<A> {
             state: A::default(),
             version: StreamVersion::ZERO,
             position: Position::ZERO,
+            deleted_at: StreamVersion::ZERO,
             last: None,
             lineage: None,
             since: Since::default(),
@@ -125,6 +128,17 @@ impl<A: Aggregate> Loaded<A> {
         let header = EventHeader { position, version, recorded_at, id, schema_version, content };
         (self.last, self.position) = (Some(header), position);
         self.since.at = self.since.at.or(Some(recorded_at));
+    }
+
+    /// The conflict of the loaded state with a version that its writer expects, if there is one.
+    pub(crate) fn conflict(
+        &self,
+        stream: &StreamId,
+        expected: StreamVersion,
+    ) -> Option<VersionConflict> {
+        let Self { version, deleted_at, .. } = *self;
+        let bounds = StreamBounds { version, deleted_at, ..StreamBounds::default() };
+        bounds.conflict(stream, expected.into())
     }
 
     /// Starts from the default state after a deletion.
@@ -290,6 +304,12 @@ impl<'s, A: Aggregate> Folding<'s, A> {
     }
 
     fn take(&mut self, recorded: &RecordedEvent) -> Result<(), LoadError> {
+        if recorded.is_deletion() {
+            self.loaded.reset(recorded.version());
+            self.loaded.position = recorded.position();
+            self.is_whole = true;
+            return Ok(());
+        }
         let Self { loaded, is_whole, .. } = self;
         let since = &mut loaded.since;
         since.at = since.at.or(Some(recorded.recorded_at()));
@@ -327,15 +347,24 @@ impl<'s, A: Aggregate> Folding<'s, A> {
     fn finish(mut self, is_over: bool) -> Result<Loaded<A>, LoadError> {
         let StreamBounds { version, erased_through, deleted_at } = self.bounds;
         if !is_over && self.loaded.version < version {
-            // Every event after the one folded last is erased, so the stream ends with a deletion.
+            // Every event after the one folded last is erased, so the stream ends with a deletion
+            // that appended no event.
             self.jump(version)?;
         }
+        self.loaded.deleted_at = deleted_at;
         let is_before_deletion = match self.at {
             At::Latest => false,
-            At::Version(wanted) => wanted < deleted_at && wanted > StreamVersion::ZERO,
-            // The time of the deletion is unknown, so a time before the new beginning has no
-            // answer.
-            At::Time(_) => deleted_at > StreamVersion::ZERO && self.loaded.last.is_none(),
+            // Version 0 is the default state, whatever came later.
+            At::Version(StreamVersion::ZERO) => {
+                self.loaded.reset(StreamVersion::ZERO);
+                return Ok(self.loaded);
+            }
+            At::Version(wanted) => wanted < deleted_at,
+            // The time of a deletion without an event is unknown, so a time before the new
+            // beginning has no answer.
+            At::Time(_) => {
+                deleted_at > StreamVersion::ZERO && self.loaded.position == Position::ZERO
+            }
         };
         if !self.is_whole || is_before_deletion {
             let stream = self.stream.clone();

@@ -1,9 +1,11 @@
 //! A bounded answer to a read.
 
 use crate::{
+    error::VersionConflict,
     position::{ErasedRange, Lineage, Position},
     recorded::RecordedEvent,
-    version::StreamVersion,
+    stream::StreamId,
+    version::{ExpectedVersion, StreamVersion},
 };
 
 /// A bounded answer to a read: rows and numbers from one snapshot of the log.
@@ -53,7 +55,9 @@ pub struct StreamBounds {
     pub version: StreamVersion,
     /// Events at or below this version were erased, by truncation or deletion.
     pub erased_through: StreamVersion,
-    /// The version of the last deletion; later events are a new beginning.
+    /// The version of the last deletion; later events are a new beginning. The event at this
+    /// version is that of the deletion, unless it was erased later, or a version of Factum made the
+    /// deletion that appended no event.
     pub deleted_at: StreamVersion,
 }
 
@@ -69,14 +73,53 @@ impl StreamBounds {
         self.erased_through > self.deleted_at
     }
 
+    /// The bounds after a deletion, which takes the next version and keeps its own event.
+    #[must_use]
+    pub fn deleted(self) -> Self {
+        let version = self.version.next();
+        Self { version, erased_through: self.version, deleted_at: version }
+    }
+
+    /// The conflict of a write to the stream with a writer's expectation, if there is one.
+    ///
+    /// ```
+    /// use factum_kernel::{ExpectedVersion, StreamBounds, StreamId, StreamVersion};
+    ///
+    /// let ada = StreamId::new("account", "ada")?;
+    /// let open = StreamBounds { version: StreamVersion::new(3), ..StreamBounds::default() };
+    /// assert_eq!(open.conflict(&ada, ExpectedVersion::Any), None);
+    ///
+    /// let expected = ExpectedVersion::Exact(open.version);
+    /// let conflict = open.deleted().conflict(&ada, expected).expect("the stream was deleted");
+    /// assert_eq!(conflict.deleted_at, Some(StreamVersion::new(4)));
+    /// # Ok::<(), factum_kernel::InvalidStreamId>(())
+    /// ```
+    pub fn conflict(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+    ) -> Option<VersionConflict> {
+        if self.matches(expected) {
+            return None;
+        }
+        let seen = match expected {
+            ExpectedVersion::Exact(version) => version,
+            _ => StreamVersion::ZERO,
+        };
+        let deleted_at = (self.deleted_at > seen).then_some(self.deleted_at);
+        let stream = stream.clone();
+        Some(VersionConflict { stream, expected, actual: self.version, deleted_at })
+    }
+
     /// True if the stream meets the expectation of a writer.
-    pub fn matches(&self, expected: crate::version::ExpectedVersion) -> bool {
-        use crate::version::ExpectedVersion as Expected;
+    pub fn matches(&self, expected: ExpectedVersion) -> bool {
         match expected {
-            Expected::Any => true,
-            Expected::NoStream => self.version == StreamVersion::ZERO,
-            Expected::StreamExists => self.version > StreamVersion::ZERO && !self.is_deleted(),
-            Expected::Exact(version) => self.version == version,
+            ExpectedVersion::Any => true,
+            ExpectedVersion::NoStream => self.version == StreamVersion::ZERO,
+            ExpectedVersion::StreamExists => {
+                self.version > StreamVersion::ZERO && !self.is_deleted()
+            }
+            ExpectedVersion::Exact(version) => self.version == version,
         }
     }
 }

@@ -370,10 +370,8 @@ async fn first_conflict(
         let read = || kernel.events().read(query.clone());
         let page = kernel.patiently(attempts, |error| Some(error), read).await?;
         let bounds = page.bounds.unwrap_or_default();
-        if !bounds.matches(*expected) {
-            let expected = *expected;
-            let actual = bounds.version;
-            return Ok(Some(VersionConflict { stream: id.clone(), expected, actual }));
+        if let Some(conflict) = bounds.conflict(id, *expected) {
+            return Ok(Some(conflict));
         }
     }
     Ok(None)

@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
-    event::{Content, NewEvent},
+    event::{Content, EventName, NewEvent},
     id::EventId,
     kind::ErrorKind,
     metadata::Metadata,
@@ -210,6 +210,12 @@ impl RecordedEvent {
         self.text(self.layout.stream_end, self.layout.name_end)
     }
 
+    /// True for the event of a deletion: everything before it in its stream is erased. It belongs
+    /// to no enum of events; [`OrDeleted`](crate::OrDeleted) is for readers that want to see it.
+    pub fn is_deletion(&self) -> bool {
+        self.name() == EventName::STREAM_DELETED.as_str()
+    }
+
     /// The labels of the event, each `name:value`.
     pub fn tags(&self) -> Tags<'_> {
         Tags { rest: self.slice(self.layout.name_end, self.layout.tags_end) }
@@ -288,7 +294,7 @@ impl<'a> Iterator for Tags<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::EventName, stream::StreamId};
+    use crate::stream::StreamId;
 
     fn header() -> EventHeader {
         EventHeader {

@@ -6,18 +6,20 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     aggregate::Aggregate,
-    batch::AppendBatch,
+    batch::{AppendBatch, Appended},
     decision::Decision,
     draft::Drafted,
     encoder::Encoder,
-    error::{AppendError, StoreError},
-    execution::{AlongError, DeleteError, ExecuteError, Executed, unforeseen},
+    error::{AppendError, ChangeError, StoreError},
+    event::NewEvent,
+    execution::{AlongError, DeleteError, Deleted, ExecuteError, Executed},
     history::History,
+    id::EventId,
     kernel::Kernel,
     load::{At, LoadError, Loaded, load},
     metadata::Metadata,
     proposal::{Committing, Proposal, Unsent},
-    retry::{Attempts, RetryPolicy},
+    retry::{Attempts, Next, RetryPolicy},
     schema::Event,
     snapshot::{InvalidSnapshotPolicy, SnapshotPolicy, SnapshotStats, Snapshots},
     store::{StreamChange, StreamInfo},
@@ -251,22 +253,70 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// Erases an aggregate: its events and its snapshots. The next command starts with the default
-    /// state. Deleting an aggregate that does not exist does nothing.
+    /// state. The log shows the deletion as an event, so that read models forget the aggregate too.
+    /// Deleting an aggregate that does not exist does nothing.
     ///
     /// # Errors
     /// See [`DeleteError`].
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the aggregate may be deleted or not.
     pub async fn delete(
         &self,
         key: &str,
         expected: ExpectedVersion,
-    ) -> Result<StreamInfo, DeleteError> {
+    ) -> Result<Deleted, DeleteError> {
+        self.delete_with(key, expected, &Metadata::default()).await
+    }
+
+    /// Like [`delete`](Self::delete), with metadata for the event of the deletion.
+    ///
+    /// # Errors
+    /// See [`DeleteError`].
+    ///
+    /// # Cancel safety
+    /// That of [`delete`](Self::delete).
+    pub async fn delete_with(
+        &self,
+        key: &str,
+        expected: ExpectedVersion,
+        metadata: &Metadata,
+    ) -> Result<Deleted, DeleteError> {
         let stream = StreamId::new(A::CATEGORY, key)?;
-        let change = StreamChange::Delete(expected);
-        let info = self.kernel.events().change(&stream, change).await?;
+        let id = EventId::new(self.kernel.ids().uuid(self.kernel.clock().now()));
+        let deletion = NewEvent::deletion(id).with_metadata(metadata.clone());
+        let batch = AppendBatch::new().write(stream.clone(), expected, [deletion]);
+        let deleted = match self.append_patiently(batch).await {
+            Ok(appended) => {
+                Deleted { version: appended.versions[0], position: Some(appended.last) }
+            }
+            // The stream is as expected, and there is nothing to delete.
+            Err(AppendError::Conflict(conflict)) if conflict.expected != expected => {
+                Deleted { version: conflict.actual, position: None }
+            }
+            Err(error) => return Err(error.into()),
+        };
         if let Some(snapshots) = &self.snapshots {
             snapshots.clear(&stream).await?;
         }
-        Ok(info)
+        Ok(deleted)
+    }
+
+    /// Appends a batch that needs no decision. Repeats the append while its outcome is unknown or
+    /// the store is unavailable.
+    async fn append_patiently(&self, mut batch: AppendBatch) -> Result<Appended, AppendError> {
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            let outcome = self.kernel.events().append(batch.clone()).await;
+            match attempts.after(outcome, |_| false) {
+                Next::Done(appended) => return Ok(appended),
+                Next::Fail(error) => return Err(error),
+                Next::Repeat(pause) | Next::Reload(pause) => {
+                    self.kernel.pause(pause).await;
+                    batch = batch.repeated();
+                }
+            }
+        }
     }
 
     /// Appends a summary of the state and erases the events before it. The aggregate loads as
@@ -303,11 +353,8 @@ impl<A: Aggregate> Repository<A> {
                 let change = StreamChange::TruncateBefore(version);
                 let changed = self.kernel.events().change(&stream, change).await;
                 return changed.map_err(|error| match error {
-                    AppendError::Indeterminate(error) => ExecuteError::Indeterminate(error),
-                    AppendError::Store(error) => ExecuteError::Store(error),
-                    // The change has no condition on the stream, so the store can't report a failed
-                    // one.
-                    _ => ExecuteError::Store(unforeseen()),
+                    ChangeError::Indeterminate(error) => ExecuteError::Indeterminate(error),
+                    ChangeError::Store(error) => ExecuteError::Store(error),
                 });
             }
         }

@@ -185,8 +185,9 @@ mod tests {
 
     fn conflict() -> AppendError {
         let stream = StreamId::new("a", "b").unwrap();
+        let expected = ExpectedVersion::NoStream;
         let actual = StreamVersion::new(2);
-        VersionConflict { stream, expected: ExpectedVersion::NoStream, actual }.into()
+        VersionConflict { stream, expected, actual, deleted_at: None }.into()
     }
 
     fn unknown() -> AppendError {

@@ -309,7 +309,8 @@ pub fn encode_event<E: Event>(
     Ok(new)
 }
 
-/// Decodes a recorded event as an event of an enum; see [`Event::decode`].
+/// Decodes a recorded event as an event of an enum; see [`Event::decode`]. The event of a deletion
+/// decodes to nothing, except for [`OrDeleted`](crate::OrDeleted).
 ///
 /// # Errors
 /// See [`DecodeReason`].
@@ -317,12 +318,15 @@ pub fn decode_event<E: Event>(
     recorded: &RecordedEvent,
     sink: &mut dyn FnMut(E),
 ) -> Result<(), DecodeError> {
+    if recorded.is_deletion() && !E::owns(recorded.name()) {
+        return Ok(());
+    }
     E::decode(EncodedEvent::of(recorded), sink)
 }
 
 impl RecordedEvent {
     /// Decodes the event into events of the enum `E`: usually exactly one. Upcasters can turn an old
-    /// event into none or several.
+    /// event into none or several. The event of a deletion decodes to none, except for [`OrDeleted`](crate::OrDeleted).
     ///
     /// # Errors
     /// See [`DecodeReason`].

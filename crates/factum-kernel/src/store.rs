@@ -7,14 +7,14 @@ use tokio::sync::watch;
 
 use crate::{
     batch::{AppendBatch, Appended},
-    error::{AppendError, StoreError},
+    error::{AppendError, ChangeError, StoreError},
     guarantee::Guarantees,
     page::{Page, StreamBounds},
     position::Position,
     read::ReadQuery,
     stream::StreamId,
     time::Timestamp,
-    version::{ExpectedVersion, StreamVersion},
+    version::StreamVersion,
 };
 
 /// A log of immutable events in streams. Object-safe; the whole framework is built on it.
@@ -23,12 +23,15 @@ use crate::{
 /// Every store keeps these laws; `factum-testing` holds a suite that tests them.
 /// 1. **Atomic**: a batch is stored whole or not at all, over all its streams, and its events get
 ///    consecutive positions in the batch's order.
-/// 2. **Versions** of a stream are 1, 2, 3, ... and survive deletion.
-/// 3. **Positions are gapless**: 1, 2, 3, ... over the log, in commit order; erased positions
-///    remain known as ranges.
+/// 2. **Versions** of a stream are 1, 2, 3, ... and survive deletion, which is an event with a
+///    version of its own.
+/// 3. **Positions are gapless**: 1, 2, 3, ... over the log, in commit order, those of deletions
+///    included; erased positions remain known as ranges.
 /// 4. **Honest scan**: when a page says `scanned_through = p`, every matching event at or below p
 ///    was returned by this page or an earlier one of the same read.
-/// 5. **Stable prefix**: what a read returned up to p never changes, except by erasure.
+/// 5. **Stable prefix**: what a read returned up to p never changes, except by erasure. A deletion
+///    erases at the moment of its own event: a page that shows the event shows nothing older of its
+///    stream, and a page without it shows everything.
 /// 6. **One winner** among concurrent appends that expect the same version.
 /// 7. **Exact conditions**: a condition always fails when an event after its position matches, and
 ///    never fails without one.
@@ -66,17 +69,17 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Those of the store.
     async fn stream_info(&self, stream: &StreamId) -> Result<StreamInfo, StoreError>;
 
-    /// Erases events of a stream, or sets how many of them are kept, and returns the stream's state
-    /// after that. Erasing erased events again does nothing.
+    /// Erases the beginning of a stream, or sets how many of its events are kept, and returns the
+    /// stream's state after that. Erasing erased events again does nothing. To delete a stream,
+    /// [append a deletion](AppendBatch::delete).
     ///
     /// # Errors
-    /// `Conflict` if a deletion expected another version; `Invalid` if a truncation would leave no
-    /// event.
+    /// `Invalid` if a truncation would leave no event, or a retention would keep none.
     async fn change(
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError>;
+    ) -> Result<StreamInfo, ChangeError>;
 
     /// The last known position, to wake readers. It is a hint: it shows appends through this handle
     /// at once, and those of other processes within five seconds. [`close`](Self::close) also wakes
@@ -176,10 +179,7 @@ pub enum StreamChange {
     /// Apply this retention from now on. On an aggregate's stream use
     /// [`Repository::summarise`](crate::Repository::summarise), which writes a summary first.
     Retain(Retention),
-    /// Erase the events before this version. The version must exist: to erase all events, delete.
+    /// Erase the events before this version. The version must exist: to erase all events,
+    /// [delete](AppendBatch::delete).
     TruncateBefore(StreamVersion),
-    /// Erase all events. A deletion takes a version of its own, so that a writer that loaded the
-    /// stream before it conflicts. Later events are a new beginning. On a stream without events it
-    /// does nothing.
-    Delete(ExpectedVersion),
 }

@@ -36,6 +36,7 @@ impl Commit for Committer {
                 RecordedEvent::from_new(planned.header, planned.stream.as_ref(), planned.event);
             log.push(planned.stream, event);
         }
+        plan.deletions().for_each(|deletion| change::delete(&mut log, deletion));
         for planned in &plan.events {
             change::retain(&mut log, planned.stream, now);
         }

@@ -1,8 +1,8 @@
-//! Truncation, deletion and retention.
+//! Truncation, retention, and what a deletion erases.
 
+use factum_backend::PlannedEvent;
 use factum_kernel::{
-    AppendError, Position, Retention, StreamChange, StreamId, StreamInfo, StreamVersion, Timestamp,
-    VersionConflict,
+    ChangeError, Retention, StreamChange, StreamId, StreamInfo, StreamVersion, Timestamp,
 };
 
 use crate::log::Log;
@@ -13,7 +13,7 @@ pub(crate) fn apply(
     stream: &StreamId,
     change: StreamChange,
     now: Timestamp,
-) -> Result<StreamInfo, AppendError> {
+) -> Result<StreamInfo, ChangeError> {
     let bounds = log.bounds(stream);
     change.check(bounds.version)?;
     match change {
@@ -22,21 +22,6 @@ pub(crate) fn apply(
             retain(log, stream, now);
         }
         StreamChange::TruncateBefore(first) => log.erase_through(stream, first.previous()),
-        StreamChange::Delete(expected) => {
-            if !bounds.matches(expected) {
-                let stream = stream.clone();
-                let actual = bounds.version;
-                return Err(VersionConflict { stream, expected, actual }.into());
-            }
-            if let Some(entry) = log.streams.get_mut(stream)
-                && bounds.version > StreamVersion::ZERO
-                && !bounds.is_deleted()
-            {
-                entry.positions.push(Position::ZERO);
-                entry.deleted_at = bounds.version.next();
-                log.erase_through(stream, bounds.version.next());
-            }
-        }
         // A change of a later version of the kernel, which this store can't make.
         other => {
             let message = format!("the memory store can't do this change: change={other:?}");
@@ -44,6 +29,15 @@ pub(crate) fn apply(
         }
     }
     Ok(log.info(stream))
+}
+
+/// Erases the events before a deletion, whose own event is in the log.
+pub(crate) fn delete(log: &mut Log, deletion: &PlannedEvent<'_>) {
+    let version = deletion.header.version;
+    if let Some(entry) = log.streams.get_mut(deletion.stream) {
+        entry.deleted_at = version;
+    }
+    log.erase_through(deletion.stream, version.previous());
 }
 
 /// Erases the events that a stream's retention no longer keeps. The last event always stays.

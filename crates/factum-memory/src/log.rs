@@ -20,8 +20,7 @@ pub(crate) struct Log {
     pub(crate) is_closed: bool,
 }
 
-/// A stream: the position of version v is at index v - 1, also for erased events. A deletion takes
-/// a version too; it has no event, so its position is zero.
+/// A stream: the position of version v is at index v - 1, also for erased events.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) positions: Vec<Position>,

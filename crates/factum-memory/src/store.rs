@@ -8,9 +8,10 @@ use factum_backend::{
     Writer,
 };
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
-    Guarantees, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision, ScanPage,
-    ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
+    AppendBatch, AppendError, Appended, ChangeError, Clock, Document, DocumentStore, Durability,
+    EventStore, Guarantees, KeyRange, Limits, Lineage, Page, Position, ReadQuery, Revision,
+    ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError,
+    Writers,
 };
 use tokio::sync::watch;
 
@@ -110,7 +111,7 @@ impl EventStore for MemoryStore {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         let stream = stream.clone();
         let now = self.clock.now();
         // On the writer's thread, because a plan must not be stored over a change it hasn't seen.

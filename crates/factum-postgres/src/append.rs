@@ -383,7 +383,11 @@ impl Answer {
             let mut versions = Vec::new();
             for write in member.batch.writes() {
                 let bounds = stored.bounds.entry(&write.stream).or_default();
-                bounds.version = bounds.version.plus(write.events.len() as u64);
+                for event in &write.events {
+                    let version = bounds.version.next();
+                    let next = StreamBounds { version, ..*bounds };
+                    *bounds = if event.is_deletion() { bounds.deleted() } else { next };
+                }
                 versions.push(bounds.version);
             }
             for event in member.batch.events() {

@@ -1,10 +1,10 @@
-//! Truncation, deletion and retention, each a transaction of its own under the log's lock.
+//! Truncation and retention, each a transaction of its own under the log's lock.
 
 use std::time::Duration;
 
 use factum_kernel::{
-    AppendError, Retention, StoreError, StreamBounds, StreamChange, StreamId, StreamInfo,
-    StreamVersion, Timestamp, VersionConflict,
+    ChangeError, Retention, StoreError, StreamBounds, StreamChange, StreamId, StreamInfo,
+    StreamVersion, Timestamp,
 };
 use tokio_postgres::{Row, types::Type};
 
@@ -13,7 +13,6 @@ use crate::{
     documents::no_row,
     link::get,
     number::{signed, unsigned},
-    round::expected_number,
 };
 
 impl Committer {
@@ -22,13 +21,12 @@ impl Committer {
         &mut self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         // The checks that need no database; the database checks a truncation itself.
         change.check(StreamVersion::MAX)?;
         let (kind, number, retention) = match change {
             StreamChange::Retain(retention) => (1, 0, retention),
             StreamChange::TruncateBefore(first) => (2, signed(first.value()), Retention::default()),
-            StreamChange::Delete(expected) => (3, expected_number(expected), Retention::default()),
             other => {
                 let message =
                     format!("the PostgreSQL store can't do this change: change={other:?}");
@@ -56,14 +54,9 @@ impl Committer {
         let row = rows.first().ok_or_else(no_row)?;
         let code: i32 = get(row, 0)?;
         let info = info(row, 1)?;
-        let version = info.bounds.version;
-        let stream = stream.clone();
-        match (code, change) {
-            (0, _) => Ok(info),
-            (1, StreamChange::Delete(expected)) => {
-                Err(VersionConflict { stream, expected, actual: version }.into())
-            }
-            _ => Err(change.check(version).err().unwrap_or_else(no_row).into()),
+        match code {
+            0 => Ok(info),
+            _ => Err(change.check(info.bounds.version).err().unwrap_or_else(no_row).into()),
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use bytes::BytesMut;
-use factum_backend::EventIndex;
+use factum_backend::{EventIndex, expectations};
 use factum_kernel::{
     AppendBatch, EventId, ExpectedVersion, NewEvent, Position, StreamId, StreamVersion, Tag,
     Timestamp, encode_tags,
@@ -98,12 +98,6 @@ mod hash {
     pub(super) type Numbers<'g> = HashMap<&'g StreamId, i32>;
 }
 
-/// The streams that a batch writes or checks, with their expected versions.
-fn touches(batch: &AppendBatch) -> impl Iterator<Item = (&StreamId, ExpectedVersion)> {
-    let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
-    written.chain(batch.checks().iter().map(|check| (&check.stream, check.expected)))
-}
-
 impl<'g> Round<'g> {
     /// Selects the members that depend on no other member of the round; the first always is one.
     pub(crate) fn gather(pending: &'g [Pending]) -> Self {
@@ -118,7 +112,7 @@ impl<'g> Round<'g> {
         let mut index = EventIndex::default();
         for member in pending {
             let batch = &member.batch;
-            let depends = touches(batch).any(|(stream, expected)| {
+            let depends = expectations(batch).any(|(stream, expected)| {
                 waited.contains(stream)
                     || (expected != ExpectedVersion::Any && written.contains(stream))
             }) || (batch.is_repeated()
@@ -130,7 +124,7 @@ impl<'g> Round<'g> {
             let streams = batch.writes().iter().map(|write| &write.stream);
             if depends {
                 waited.extend(streams);
-                for (stream, _) in touches(batch) {
+                for (stream, _) in expectations(batch) {
                     round.number(stream);
                 }
                 round.waiting.push(member);
@@ -165,7 +159,7 @@ impl<'g> Round<'g> {
             self.repeated.push(batch.is_repeated());
             self.since.push(signed(member.since.as_micros()));
         }
-        for (stream, expected) in touches(batch) {
+        for (stream, expected) in expectations(batch) {
             let stream = self.number(stream);
             if expected != ExpectedVersion::Any {
                 self.touch_members.push(number);
@@ -285,7 +279,7 @@ fn count(number: usize) -> i32 {
 }
 
 /// An expected version in the database's terms.
-pub(crate) fn expected_number(expected: ExpectedVersion) -> i64 {
+fn expected_number(expected: ExpectedVersion) -> i64 {
     match expected {
         ExpectedVersion::Any => ANY,
         ExpectedVersion::StreamExists => EXISTS,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The version of the tables and functions that this program works with.
-pub const SCHEMA_VERSION: i32 = 3;
+pub const SCHEMA_VERSION: i32 = 4;
 
 /// The oldest supported PostgreSQL, in the numbers of `server_version_num`.
 const SERVER_MIN: i32 = 140_000;
@@ -27,6 +27,7 @@ const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [
     ],
     &[include_str!("schema/v2.sql")],
     &[include_str!("schema/v3.sql")],
+    &[include_str!("schema/v4.sql")],
 ];
 
 /// Every function of a log. They call each other with the rights of their caller.

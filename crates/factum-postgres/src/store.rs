@@ -8,10 +8,10 @@ use std::{
 use async_trait::async_trait;
 use factum_backend::{Head, Writer};
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Clock, Document, DocumentStore, Durability, EventStore,
-    Guarantees, IdSource, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision,
-    ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError,
-    Writers,
+    AppendBatch, AppendError, Appended, ChangeError, Clock, Document, DocumentStore, Durability,
+    EventStore, Guarantees, IdSource, KeyRange, Limits, Lineage, POLL_OWN, Page, Position,
+    ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo,
+    WriteBatch, WriteError, Writers,
 };
 use tokio::{sync::watch, task};
 use tokio_postgres::types::Type;
@@ -176,7 +176,7 @@ impl EventStore for PostgresStore {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         let stream = stream.clone();
         self.writer()?.run(0, move |committer| committer.change(&stream, change)).await?
     }

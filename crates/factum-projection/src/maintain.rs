@@ -6,6 +6,7 @@ mod error;
 mod handover;
 mod keeper;
 mod local;
+mod outdated;
 mod rebuild;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod tables;

@@ -36,6 +36,9 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 /// model half changed, the model is restored from the last snapshot. Readers wait until it has
 /// reached the position that they saw.
 ///
+/// It gets no deletions, and keeps what it has folded of a deleted stream, unless its event is
+/// [`OrDeleted`](factum_kernel::OrDeleted).
+///
 /// ```
 /// use std::time::Duration;
 /// use factum_consumer::Consumers;

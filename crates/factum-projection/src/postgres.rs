@@ -72,16 +72,17 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 /// transaction ends with the limits.
 ///
 /// ```
-/// use factum_kernel::RecordedEvent;
+/// use factum_kernel::{Aggregate, RecordedEvent};
 /// use factum_consumer::HandleError;
 /// use factum_projection::{PostgresTarget, PostgresTx, Projection};
-/// use factum_testing::bank::AccountEvent;
+/// use factum_testing::bank::{Account, AccountEvent};
 /// use sqlx::PgPool;
 ///
 /// struct Totals;
 ///
 /// impl Projection for Totals {
 ///     const NAME: &'static str = "totals";
+///     const CATEGORIES: &[&str] = &[Account::CATEGORY];
 ///     type Event = AccountEvent;
 ///     type Target = PostgresTarget;
 ///
@@ -100,6 +101,16 @@ pub const POSTGRES_TARGET_SCHEMA_DEFAULT: &str = "public";
 ///         .bind(i64::try_from(cents)?)
 ///         .execute(&mut **tx)
 ///         .await?;
+///         Ok(())
+///     }
+///
+///     async fn forget(
+///         &self,
+///         deletion: &RecordedEvent,
+///         tx: &mut PostgresTx,
+///     ) -> Result<(), HandleError> {
+///         let sql = sqlx::query("DELETE FROM totals WHERE account = $1");
+///         sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
 ///         Ok(())
 ///     }
 /// }
@@ -169,11 +180,20 @@ impl PostgresTarget {
     /// # struct Totals;
     /// # impl Projection for Totals {
     /// #     const NAME: &'static str = "totals";
+    /// #     const CATEGORIES: &[&str] = &["account"];
     /// #     type Event = AccountEvent;
     /// #     type Target = PostgresTarget;
     /// #     async fn project(
     /// #         &self,
     /// #         _: AccountEvent,
+    /// #         _: &RecordedEvent,
+    /// #         _: &mut PostgresTx,
+    /// #     ) -> Result<(), HandleError> {
+    /// #         Ok(())
+    /// #     }
+    /// #
+    /// #     async fn forget(
+    /// #         &self,
     /// #         _: &RecordedEvent,
     /// #         _: &mut PostgresTx,
     /// #     ) -> Result<(), HandleError> {

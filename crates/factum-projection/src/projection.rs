@@ -15,16 +15,17 @@ use factum_kernel::{Event, RecordedEvent};
 /// [`Consumer`](factum_consumer::Consumer), which is never rebuilt.
 ///
 /// ```
-/// use factum_kernel::RecordedEvent;
+/// use factum_kernel::{Aggregate, RecordedEvent};
 /// use factum_consumer::HandleError;
 /// use factum_projection::{Documents, DocumentsTx, Projection};
-/// use factum_testing::bank::AccountEvent;
+/// use factum_testing::bank::{Account, AccountEvent};
 ///
 /// /// Money in each account, in cents.
 /// struct Balances;
 ///
 /// impl Projection for Balances {
 ///     const NAME: &'static str = "balances";
+///     const CATEGORIES: &[&str] = &[Account::CATEGORY];
 ///     type Event = AccountEvent;
 ///     type Target = Documents;
 ///
@@ -41,6 +42,15 @@ use factum_kernel::{Event, RecordedEvent};
 ///             _ => Ok(()),
 ///         }
 ///     }
+///
+///     async fn forget(
+///         &self,
+///         deletion: &RecordedEvent,
+///         balances: &mut DocumentsTx,
+///     ) -> Result<(), HandleError> {
+///         balances.remove(deletion.stream().key());
+///         Ok(())
+///     }
 /// }
 /// ```
 pub trait Projection: Send + Sync + 'static {
@@ -49,6 +59,10 @@ pub trait Projection: Send + Sync + 'static {
 
     /// The version of the projection's code. A changed version is built beside the old one.
     const VERSION: u32 = 1;
+
+    /// The categories of the streams that the read model is about. Events and deletions of other
+    /// streams are not passed to the projection.
+    const CATEGORIES: &'static [&'static str];
 
     /// The events that the projection handles. For several aggregates, use an enum of enums
     /// (`#[event(flatten)]`).
@@ -69,6 +83,18 @@ pub trait Projection: Send + Sync + 'static {
         &self,
         event: Self::Event,
         recorded: &RecordedEvent,
+        tx: &mut <Self::Target as Target>::Tx,
+    ) -> impl Future<Output = Result<(), HandleError>> + Send;
+
+    /// Removes what the read model holds of a stream that was deleted: `deletion.stream()`. Writes
+    /// to `tx` are stored like those of [`project`](Self::project).
+    ///
+    /// The stream's events are erased, so a rebuild sees the deletion alone. A read model is the
+    /// same after it only if this method takes back every effect of the stream; what it needs for
+    /// that, such as the amount that a stream added to a sum, has to be in the read model.
+    fn forget(
+        &self,
+        deletion: &RecordedEvent,
         tx: &mut <Self::Target as Target>::Tx,
     ) -> impl Future<Output = Result<(), HandleError>> + Send;
 }
@@ -123,7 +149,8 @@ impl<P: Projection> Work for ProjectionWork<P> {
     type Target = P::Target;
 
     fn wants(&self, event: &RecordedEvent) -> bool {
-        self.names.wants(event.name())
+        (self.names.wants(event.name()) || event.is_deletion())
+            && P::CATEGORIES.contains(&event.stream().category())
     }
 
     fn names(&self) -> EventNames {
@@ -135,6 +162,9 @@ impl<P: Projection> Work for ProjectionWork<P> {
         recorded: &RecordedEvent,
         tx: &mut <P::Target as Target>::Tx,
     ) -> Result<(), Failure> {
+        if recorded.is_deletion() {
+            return self.projection.forget(recorded, tx).await.map_err(Failure::Handler);
+        }
         let (first, rest) = decode::<P::Event>(recorded)?;
         for event in first.into_iter().chain(rest) {
             self.projection.project(event, recorded, tx).await.map_err(Failure::Handler)?;

@@ -43,15 +43,16 @@ pub use transaction::SqliteTx;
 ///   returns keeps the file locked until the process ends.
 ///
 /// ```
-/// use factum_kernel::RecordedEvent;
+/// use factum_kernel::{Aggregate, RecordedEvent};
 /// use factum_consumer::HandleError;
 /// use factum_projection::{Projection, SqliteTarget, SqliteTx};
-/// use factum_testing::bank::AccountEvent;
+/// use factum_testing::bank::{Account, AccountEvent};
 ///
 /// struct Totals;
 ///
 /// impl Projection for Totals {
 ///     const NAME: &'static str = "totals";
+///     const CATEGORIES: &[&str] = &[Account::CATEGORY];
 ///     type Event = AccountEvent;
 ///     type Target = SqliteTarget;
 ///
@@ -66,6 +67,16 @@ pub use transaction::SqliteTx;
 ///                    ON CONFLICT (account) DO UPDATE SET cents = cents + excluded.cents";
 ///         let cents = i64::try_from(cents)?;
 ///         tx.prepare_cached(sql)?.execute((recorded.stream().key(), cents))?;
+///         Ok(())
+///     }
+///
+///     async fn forget(
+///         &self,
+///         deletion: &RecordedEvent,
+///         tx: &mut SqliteTx,
+///     ) -> Result<(), HandleError> {
+///         let sql = "DELETE FROM totals WHERE account = ?1";
+///         tx.prepare_cached(sql)?.execute([deletion.stream().key()])?;
 ///         Ok(())
 ///     }
 /// }

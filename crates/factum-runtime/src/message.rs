@@ -7,7 +7,7 @@ use std::{
 
 use factum_kernel::{
     Aggregate, Appended, Draft, Drafted, ExecuteError, Metadata, Once, Position, Repository,
-    StreamVersion, VersionConflict,
+    StreamVersion,
 };
 use tokio::sync::oneshot;
 
@@ -167,9 +167,7 @@ impl<A: Aggregate> Message<A> {
     /// message, the answer is based on the state that the messages before it lead to.
     fn conflict(&mut self, draft: &mut Draft<A>, expected: StreamVersion) -> Decision {
         let Some(draft) = draft.look() else { return Decision::PutOff };
-        let stream = draft.stream().clone();
-        let conflict =
-            VersionConflict { stream, expected: expected.into(), actual: draft.version() };
+        let conflict = draft.conflict(expected).expect("another version is expected");
         self.noted = Some(Noted::Refused(EntityError::Conflict(conflict).into()));
         Decision::Made
     }

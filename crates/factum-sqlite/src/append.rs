@@ -64,6 +64,9 @@ fn store(
             limited.insert(planned.stream);
         }
     }
+    for deletion in plan.deletions() {
+        change::delete(connection, cache, deletion)?;
+    }
     for stream in limited {
         let mut entry = cache.stream_or_new(connection, stream)?;
         if change::retain(connection, &mut entry, now)? {

@@ -1,10 +1,10 @@
-//! Truncation, deletion and retention.
+//! Truncation, retention, and what a deletion erases.
 
 use bytes::Buf;
-use factum_backend::partition_point;
+use factum_backend::{PlannedEvent, partition_point};
 use factum_kernel::{
-    AppendError, Retention, StoreError, StreamChange, StreamId, StreamInfo, StreamVersion,
-    Timestamp, VersionConflict,
+    ChangeError, Retention, StoreError, StreamChange, StreamId, StreamInfo, StreamVersion,
+    Timestamp,
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
@@ -26,7 +26,7 @@ impl Committer {
         &mut self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> std::result::Result<StreamInfo, AppendError> {
+    ) -> std::result::Result<StreamInfo, ChangeError> {
         let now = self.clock.now();
         let done = self.session.transact(|connection, cache| {
             let done = apply(connection, cache, stream, change, now)?;
@@ -36,7 +36,7 @@ impl Committer {
     }
 }
 
-type Changed = std::result::Result<StreamInfo, AppendError>;
+type Changed = std::result::Result<StreamInfo, ChangeError>;
 
 fn apply(
     connection: &Connection,
@@ -50,13 +50,6 @@ fn apply(
     if let Err(error) = change.check(bounds.version) {
         return Ok(Err(error.into()));
     }
-    if let StreamChange::Delete(expected) = change
-        && !bounds.matches(expected)
-    {
-        let stream = stream.clone();
-        let actual = bounds.version;
-        return Ok(Err(VersionConflict { stream, expected, actual }.into()));
-    }
     let mut entry = match (found, change) {
         (Some(entry), _) => entry,
         (None, StreamChange::Retain(_)) => cache.stream_or_new(connection, stream)?,
@@ -69,16 +62,6 @@ fn apply(
             retain(connection, &mut entry, now)?;
         }
         StreamChange::TruncateBefore(first) => erase(connection, &mut entry, first.previous())?,
-        // A stream that is already deleted, or never had events, stays as it is.
-        StreamChange::Delete(_) if bounds.version == bounds.deleted_at => {}
-        StreamChange::Delete(_) => {
-            // The deletion takes a version, so that a caller that loaded the stream before it
-            // conflicts.
-            entry.bounds.version = bounds.version.next();
-            entry.bounds.deleted_at = entry.bounds.version;
-            let through = entry.bounds.version;
-            erase(connection, &mut entry, through)?;
-        }
         other => {
             let message = format!("the SQLite store can't do this change: change={other:?}");
             return Ok(Err(StoreError::invalid(message).into()));
@@ -88,6 +71,22 @@ fn apply(
     // Numbers of tags that no event has any more may be given again.
     cache.tags.forget();
     Ok(Ok(entry.info(connection)?))
+}
+
+/// Erases the events before a deletion, whose own event is stored.
+pub(crate) fn delete(
+    connection: &Connection,
+    cache: &mut Cache,
+    deletion: &PlannedEvent<'_>,
+) -> Result<()> {
+    let PlannedEvent { header, stream, .. } = deletion;
+    let mut entry = cache.stream_or_new(connection, stream)?;
+    entry.bounds.deleted_at = header.version;
+    erase(connection, &mut entry, header.version.previous())?;
+    cache.set_stream(stream, entry);
+    // Numbers of tags that no event has any more may be given again.
+    cache.tags.forget();
+    Ok(())
 }
 
 /// Erases the events that a stream's retention no longer keeps, and returns whether there were any.

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use factum_backend::{Head, Precheck, Prechecked, Prechecks, Writer, blocking};
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Document, DocumentStore, Durability, EventStore,
-    Guarantees, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery, Revision, ScanPage,
-    ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch, WriteError, Writers,
+    AppendBatch, AppendError, Appended, ChangeError, Document, DocumentStore, Durability,
+    EventStore, Guarantees, KeyRange, Limits, Lineage, POLL_OWN, Page, Position, ReadQuery,
+    Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId, StreamInfo, WriteBatch,
+    WriteError, Writers,
 };
 use rusqlite::Connection;
 use tokio::sync::watch;
@@ -139,7 +140,7 @@ impl EventStore for SqliteStore {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         let stream = stream.clone();
         self.writer()?.run(0, move |committer| committer.change(&stream, change)).await?
     }

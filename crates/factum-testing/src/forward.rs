@@ -4,9 +4,9 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Document, DocumentStore, EventStore, Guarantees, KeyRange,
-    Page, Position, ReadQuery, Revision, ScanPage, ScanQuery, StoreError, StreamChange, StreamId,
-    StreamInfo, WriteBatch, WriteError,
+    AppendBatch, AppendError, Appended, ChangeError, Document, DocumentStore, EventStore,
+    Guarantees, KeyRange, Page, Position, ReadQuery, Revision, ScanPage, ScanQuery, StoreError,
+    StreamChange, StreamId, StreamInfo, WriteBatch, WriteError,
 };
 use tokio::sync::watch;
 
@@ -66,7 +66,7 @@ pub trait ForwardEvents: fmt::Debug + Send + Sync + 'static {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         self.events().change(stream, change).await
     }
 
@@ -104,7 +104,7 @@ impl<S: ForwardEvents> EventStore for Forwarding<S> {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         self.0.change(stream, change).await
     }
 

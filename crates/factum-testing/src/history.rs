@@ -100,6 +100,7 @@ impl History {
     pub fn attempt(&self, batch: &AppendBatch) -> Attempt<'_> {
         let ids: Vec<_> = batch.events().map(|event| event.id).collect();
         let mut records = self.records();
+        records.changed.extend(batch.deletions().cloned());
         let tried = records.batches.entry(ids.clone()).or_insert_with(|| Tried {
             batch: batch.clone(),
             acknowledged: None,
@@ -109,8 +110,8 @@ impl History {
         Attempt { history: self, ids }
     }
 
-    /// Records that events of a stream may be gone: it was truncated, deleted, or given a
-    /// retention.
+    /// Records that events of a stream may be gone: it was truncated, or given a retention. Those
+    /// of a deleted stream are known from the batch that deletes it.
     pub fn changed(&self, stream: &StreamId) {
         self.records().changed.insert(stream.clone());
     }

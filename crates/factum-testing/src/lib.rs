@@ -33,6 +33,7 @@ mod arguments;
 mod random;
 
 mod clock;
+mod deletion;
 mod drive;
 mod id;
 
@@ -60,6 +61,7 @@ pub mod conformance;
 pub use answer::{Answer, AnswerSummary, Answers, Call, Contradiction};
 pub use arguments::Arguments;
 pub use clock::VirtualClock;
+pub use deletion::deletion;
 pub use drive::drive;
 pub use faulty::{Fault, FaultRates, FaultyDocuments, FaultyStore};
 pub use forward::{ForwardDocuments, ForwardEvents, Forwarding};

@@ -3,9 +3,9 @@
 use std::{convert::Infallible, fmt, sync::Arc};
 
 use factum_kernel::{
-    Aggregate, At, DeleteError, ExecuteError, ExpectedVersion, History, InvalidSnapshotPolicy,
-    LoadError, Loaded, Metadata, Repository, SnapshotPolicy, SnapshotStats, StreamInfo,
-    StreamVersion,
+    Aggregate, At, DeleteError, Deleted, ExecuteError, ExpectedVersion, History,
+    InvalidSnapshotPolicy, LoadError, Loaded, Metadata, Repository, SnapshotPolicy, SnapshotStats,
+    StreamInfo, StreamVersion,
 };
 use factum_runtime::{
     Entities, EntityError, EntityInfo, EntityOptions, EntityStats, QuarantinedEntity,
@@ -149,7 +149,7 @@ impl<A: Aggregate> Aggregates<A> {
         &self,
         key: impl AsRef<str>,
         expected: ExpectedVersion,
-    ) -> Result<StreamInfo, DeleteError> {
+    ) -> Result<Deleted, DeleteError> {
         self.repository().delete(key.as_ref(), expected).await
     }
 

@@ -115,18 +115,18 @@ pub mod event {
         DecodeError, DecodeReason, DuplicateEventType, EVENT_NAME_BYTES_MAX, EncodeError,
         EncodedEvent, EventHeader, EventId, EventName, EventParts, EventType, InvalidBody,
         InvalidEventName, InvalidStreamId, InvalidTag, InvalidTimestamp, Json, KEY_BYTES_MAX,
-        METADATA_TEXT_BYTES_MAX, NewEvent, StreamId, StreamRef, StreamVersion, TAG_BYTES_MAX,
-        TAGS_MAX, Tag, TagWriter, Tags, Timestamp, Upcaster, Uuid, Value, decode_event,
-        encode_event, encode_tags, upcast_event,
+        METADATA_TEXT_BYTES_MAX, NewEvent, OrDeleted, StreamId, StreamRef, StreamVersion,
+        TAG_BYTES_MAX, TAGS_MAX, Tag, TagWriter, Tags, Timestamp, Upcaster, Uuid, Value,
+        decode_event, encode_event, encode_tags, upcast_event,
     };
 }
 
 /// Commands on their way and what comes of them; and the lower level, which passes no layers.
 pub mod aggregate {
     pub use factum_kernel::{
-        AlongError, Attempts, COMMAND_TAG, Committed, Committing, DeleteError, Draft, Drafted,
-        ExecuteError, Executed, HistoryEntry, IdTaken, InvalidSnapshotPolicy, LoadError, Loaded,
-        NamedCommand, Once, Repository, SnapshotStats, StepRejected, Tail, Transaction,
+        AlongError, Attempts, COMMAND_TAG, Committed, Committing, DeleteError, Deleted, Draft,
+        Drafted, ExecuteError, Executed, HistoryEntry, IdTaken, InvalidSnapshotPolicy, LoadError,
+        Loaded, NamedCommand, Once, Repository, SnapshotStats, StepRejected, Tail, Transaction,
         TransactionError, fold,
     };
 
@@ -153,10 +153,10 @@ pub mod read {
 pub mod store {
     pub use factum_backend::{IfAbsent, OpenContext, OpenStore, Registry, StoreUrl, Stores};
     pub use factum_kernel::{
-        AppendBatch, AppendCondition, AppendError, Appended, Clock, Document, DocumentWrite,
-        Durability, ExpectedRevision, Guarantees, IdSource, Kernel, KeyRange, Limits, Monotonic,
-        POLL_OWN, POLL_SHARED, RETRY_WINDOW, Revision, ScanPage, ScanQuery, StoreErrorKind,
-        StreamChange, StreamCheck, StreamInfo, StreamWrite, SystemClock, SystemIds,
+        AppendBatch, AppendCondition, AppendError, Appended, ChangeError, Clock, Document,
+        DocumentWrite, Durability, ExpectedRevision, Guarantees, IdSource, Kernel, KeyRange,
+        Limits, Monotonic, POLL_OWN, POLL_SHARED, RETRY_WINDOW, Revision, ScanPage, ScanQuery,
+        StoreErrorKind, StreamChange, StreamCheck, StreamInfo, StreamWrite, SystemClock, SystemIds,
         VersionConflict, Versions, WriteBatch, WriteError, Writers,
     };
 }

@@ -32,7 +32,9 @@ impl App {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use factum::{App, Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
+    /// use factum::{
+    ///     Aggregate, App, Documents, DocumentsTx, HandleError, Projection, RecordedEvent,
+    /// };
     /// use factum_testing::bank::{Account, AccountCommand, AccountEvent};
     ///
     /// /// The owner of each account.
@@ -40,6 +42,7 @@ impl App {
     ///
     /// impl Projection for Owners {
     ///     const NAME: &'static str = "owners";
+    ///     const CATEGORIES: &[&str] = &[Account::CATEGORY];
     ///     type Event = AccountEvent;
     ///     type Target = Documents;
     ///
@@ -54,6 +57,15 @@ impl App {
     ///             AccountEvent::Opened { owner, .. } => owners.put(key, &owner),
     ///             _ => Ok(()),
     ///         }
+    ///     }
+    ///
+    ///     async fn forget(
+    ///         &self,
+    ///         deletion: &RecordedEvent,
+    ///         owners: &mut DocumentsTx,
+    ///     ) -> Result<(), HandleError> {
+    ///         owners.remove(deletion.stream().key());
+    ///         Ok(())
     ///     }
     /// }
     ///

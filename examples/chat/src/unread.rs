@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use factum::{Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
+use factum::{Aggregate, Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::room::RoomEvent;
+use crate::room::{Room, RoomEvent};
 
 /// The members of a room and the number of its messages: a document `room/ROOM`.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -20,6 +20,7 @@ pub(crate) struct Unread;
 
 impl Projection for Unread {
     const NAME: &'static str = "unread";
+    const CATEGORIES: &[&str] = &[Room::CATEGORY];
     type Event = RoomEvent;
     type Target = Documents;
 
@@ -50,6 +51,21 @@ impl Projection for Unread {
             }
         }
         documents.put(&present_key, &present)
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let room = deletion.stream().key();
+        let present_key = format!("room/{room}");
+        let present: Present = documents.get(&present_key).await?.unwrap_or_default();
+        for member in &present.members {
+            documents.remove(&key(member, room));
+        }
+        documents.remove(&present_key);
+        Ok(())
     }
 }
 

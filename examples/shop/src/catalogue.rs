@@ -1,9 +1,9 @@
 //! The catalogue: the products with their shelves and prices.
 
-use factum::{Documents, DocumentsTx, HandleError, Index, Projection, RecordedEvent};
+use factum::{Aggregate, Documents, DocumentsTx, HandleError, Index, Projection, RecordedEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::product::ProductEvent;
+use crate::product::{Product, ProductEvent};
 
 /// A product in the catalogue.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -18,6 +18,7 @@ pub(crate) struct Catalogue;
 
 impl Projection for Catalogue {
     const NAME: &'static str = "catalogue";
+    const CATEGORIES: &[&str] = &[Product::CATEGORY];
     type Event = ProductEvent;
     type Target = Documents;
 
@@ -42,5 +43,14 @@ impl Projection for Catalogue {
                 offers.update(key, |offer: &mut Offer| offer.cents = cents).await
             }
         }
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        offers: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        offers.remove(deletion.stream().key());
+        Ok(())
     }
 }

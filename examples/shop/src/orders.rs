@@ -1,9 +1,14 @@
 //! Orders as customers see them, with the title of the product.
 
-use factum::{Documents, DocumentsTx, Event, HandleError, Index, Projection, RecordedEvent};
+use factum::{
+    Aggregate, Documents, DocumentsTx, Event, HandleError, Index, Projection, RecordedEvent,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{order::OrderEvent, product::ProductEvent};
+use crate::{
+    order::{Order, OrderEvent},
+    product::{Product, ProductEvent},
+};
 
 /// All events of the shop.
 #[derive(Debug, Event)]
@@ -28,6 +33,7 @@ pub(crate) struct Orders;
 
 impl Projection for Orders {
     const NAME: &'static str = "orders";
+    const CATEGORIES: &[&str] = &[Product::CATEGORY, Order::CATEGORY];
     type Event = ShopEvent;
     type Target = Documents;
 
@@ -57,6 +63,17 @@ impl Projection for Orders {
             ShopEvent::Order(OrderEvent::Shipped) => set_state(documents, key, "shipped").await,
             ShopEvent::Order(OrderEvent::Cancelled) => set_state(documents, key, "cancelled").await,
         }
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        let stream = deletion.stream();
+        let kind = if stream.category() == Order::CATEGORY { "order" } else { "title" };
+        documents.remove(&format!("{kind}/{}", stream.key()));
+        Ok(())
     }
 }
 

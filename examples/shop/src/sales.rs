@@ -1,9 +1,9 @@
 //! Sales by day.
 
-use factum::{Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
+use factum::{Aggregate, Documents, DocumentsTx, HandleError, Projection, RecordedEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::order::OrderEvent;
+use crate::order::{Order, OrderEvent};
 
 /// The sales of a day.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ pub(crate) struct Sales {
     pub(crate) cents: u64,
 }
 
-/// The amount and the day of an order, kept in case the order is cancelled.
+/// The amount and the day of an order, kept in case the order is cancelled or deleted.
 #[derive(Debug, Serialize, Deserialize)]
 struct Sale {
     day: String,
@@ -28,6 +28,7 @@ pub(crate) struct SalesByDay<const VERSION: u32>;
 impl<const VERSION: u32> Projection for SalesByDay<VERSION> {
     const NAME: &'static str = "sales-by-day";
     const VERSION: u32 = VERSION;
+    const CATEGORIES: &[&str] = &[Order::CATEGORY];
     type Event = OrderEvent;
     type Target = Documents;
 
@@ -43,20 +44,29 @@ impl<const VERSION: u32> Projection for SalesByDay<VERSION> {
                 let add =
                     |it: &mut Sales| (it.orders, it.cents) = (it.orders + 1, it.cents + cents);
                 documents.update(&format!("day/{day}"), add).await?;
-                if VERSION > 1 {
-                    documents.put(&sale_key, &Sale { day, cents })?;
-                }
+                documents.put(&sale_key, &Sale { day, cents })?;
             }
-            OrderEvent::Cancelled if VERSION > 1 => {
-                if let Some(Sale { day, cents }) = documents.get(&sale_key).await? {
-                    let take =
-                        |it: &mut Sales| (it.orders, it.cents) = (it.orders - 1, it.cents - cents);
-                    documents.update(&format!("day/{day}"), take).await?;
-                    documents.remove(&sale_key);
-                }
-            }
+            OrderEvent::Cancelled if VERSION > 1 => take_back(documents, &sale_key).await?,
             OrderEvent::Cancelled | OrderEvent::Shipped => {}
         }
         Ok(())
     }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        take_back(documents, &format!("sale/{}", deletion.stream().key())).await
+    }
+}
+
+/// Takes a sale out of the sales of its day.
+async fn take_back(documents: &mut DocumentsTx, sale_key: &str) -> Result<(), HandleError> {
+    if let Some(Sale { day, cents }) = documents.get(sale_key).await? {
+        let take = |it: &mut Sales| (it.orders, it.cents) = (it.orders - 1, it.cents - cents);
+        documents.update(&format!("day/{day}"), take).await?;
+        documents.remove(sale_key);
+    }
+    Ok(())
 }

@@ -553,3 +553,31 @@ fn a_condition_after_the_head_asks_nothing_of_the_store() {
     let plan = plan_group([&batch], end, &mut Unasked(Log::default())).unwrap();
     assert_eq!(short(&plan.outcomes[0]), "+5..5");
 }
+
+#[test]
+fn a_deletion_needs_events_before_it_and_takes_the_next_version() {
+    let mut log = Log::default();
+    let delete = |expected, id| AppendBatch::new().delete(stream(1), expected, event(id).id);
+    let [refused] = &log.append(&[delete(ExpectedVersion::Any, 1)])[..] else { panic!("one") };
+    let Err(AppendError::Conflict(conflict)) = refused else { panic!("{refused:?}") };
+    assert_eq!(conflict.expected, ExpectedVersion::StreamExists);
+    // The member before it in the group writes what it deletes.
+    let begins = delete(exact(1), 3).write(stream(1), ExpectedVersion::Any, [event(4)]);
+    let group = [write(1, ExpectedVersion::NoStream, &[2]), begins];
+    let end = LogEnd { head: Position::ZERO, last_at: Timestamp::EPOCH, now: NOW };
+    let plan = plan_group(&group, end, &mut log).unwrap();
+    let deletions: Vec<_> = plan.deletions().map(|it| it.header.version.value()).collect();
+    assert_eq!((plan.events.len(), deletions), (3, vec![2]));
+    let versions = &plan.outcomes[1].as_ref().unwrap().versions;
+    assert_eq!(versions, &[2, 3].map(StreamVersion::new));
+}
+
+/// The facts about the log do not say what an earlier member of the group has erased.
+#[test]
+#[should_panic(expected = "the last of its group")]
+fn a_batch_after_a_deletion_belongs_to_the_next_group() {
+    let deletion = AppendBatch::new().delete(stream(1), ExpectedVersion::Any, event(1).id);
+    let group = [deletion, write(2, ExpectedVersion::Any, &[2])];
+    let end = LogEnd { head: Position::ZERO, last_at: Timestamp::EPOCH, now: NOW };
+    let _ = plan_group(&group, end, &mut Log::default());
+}

@@ -44,6 +44,7 @@ struct AccountList;
 
 impl Projection for AccountList {
     const NAME: &'static str = "account-list";
+    const CATEGORIES: &[&str] = &[CATEGORY];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -57,9 +58,6 @@ impl Projection for AccountList {
         recorded: &RecordedEvent,
         rows: &mut DocumentsTx,
     ) -> Result<(), HandleError> {
-        if recorded.stream().category() != CATEGORY {
-            return Ok(());
-        }
         let change = |row: &mut Row| {
             row.version = recorded.version().value();
             match event {
@@ -76,6 +74,15 @@ impl Projection for AccountList {
             }
         };
         rows.update(recorded.stream().key(), change).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        rows: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        rows.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

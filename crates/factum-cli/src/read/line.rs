@@ -69,7 +69,7 @@ pub(crate) fn json(event: &RecordedEvent) -> String {
         tags: event.tags().collect(),
         metadata: beside(&metadata),
         data: value.as_ref().map(AsJson),
-        data_hex: value.is_none().then(|| value::hex(event.payload())),
+        data_hex: (value.is_none() && !event.is_deletion()).then(|| value::hex(event.payload())),
     };
     serde_json::to_string(&line).expect("all keys are text")
 }
@@ -90,6 +90,7 @@ fn beside(metadata: &Metadata) -> Beside<'_> {
 pub(crate) fn text(event: &RecordedEvent, paint: Paint, width: Option<usize>) -> String {
     let payload = match value::decode(event) {
         Some(value) => value::text(&value),
+        None if event.is_deletion() => "older events of the stream are erased".into(),
         None => hex_start(event.payload()),
     };
     let place = format!("{:>8}  {}", event.position(), millisecond(event.recorded_at()));
@@ -176,6 +177,19 @@ mod tests {
         let line = json(&event(Content::Other(300), &[1, 255]));
         assert!(line.contains(r#""content":"other-300""#), "{line}");
         assert!(line.ends_with(r#""data_hex":"01ff"}"#), "{line}");
+    }
+
+    #[test]
+    fn a_deletion_is_shown_without_data() {
+        let stream = StreamId::new("account", "ada").unwrap();
+        let header = *event(Content::Cbor, &[]).header();
+        let deletion = NewEvent::deletion(header.id);
+        let deletion = RecordedEvent::from_new(header, stream.as_ref(), &deletion);
+        let shown = text(&deletion, PLAIN, None);
+        let end = "account-ada@2  $stream.deleted  older events of the stream are erased";
+        assert!(shown.ends_with(end), "{shown}");
+        let line = json(&deletion);
+        assert!(line.contains(r#""type":"$stream.deleted""#) && !line.contains("data"), "{line}");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Clock, Direction, EventStore, Guarantees, Kernel,
-    Monotonic, Page, Position, ReadQuery, Scope, StoreError, StreamChange, StreamId, StreamInfo,
+    AppendBatch, AppendError, Appended, ChangeError, Clock, Direction, EventStore, Guarantees,
+    Kernel, Monotonic, Page, Position, ReadQuery, Scope, StoreError, StreamChange, StreamId,
+    StreamInfo,
 };
 use tokio::sync::{OnceCell, watch};
 
@@ -102,7 +103,7 @@ impl EventStore for SharedPages {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         self.store.change(stream, change).await
     }
 

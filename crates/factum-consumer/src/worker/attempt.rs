@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use factum_kernel::{Position, ReadQuery, RecordedEvent, sentence};
+use factum_kernel::{Position, ReadQuery, RecordedEvent, StreamId, sentence};
 
 use super::{
     End, Life, Worker,
@@ -66,8 +66,7 @@ impl<W: Work> Worker<W> {
         count: usize,
     ) -> Result<Option<Chunk>, End> {
         let (batch, rest) = chunk.clone().split(count);
-        let wanted: Vec<usize> =
-            (0..batch.events().len()).filter(|at| self.takes(&batch.events()[*at])).collect();
+        let wanted = self.taken(&batch);
         if wanted.is_empty() {
             self.passed(life, &batch).await?;
             return Ok(rest);
@@ -157,11 +156,33 @@ impl<W: Work> Worker<W> {
         Ok(rest)
     }
 
-    /// True if an event must be handled now: it is wanted, and its stream is not parked.
-    fn takes(&self, event: &RecordedEvent) -> bool {
-        self.wants(event)
-            && (self.letters.is_empty()
-                || !self.letters.contains_key(&event.stream().to_stream_id()))
+    /// The indexes of the events that must be handled now: they are wanted, and their streams are
+    /// not parked. The deletion of a parked stream is handled too, and frees the stream, because
+    /// what is parked of it is erased.
+    fn taken(&self, batch: &Chunk) -> Vec<usize> {
+        let mut freed = Vec::new();
+        let mut takes = |event: &RecordedEvent| {
+            if !self.wants(event) || self.letters.is_empty() {
+                return self.wants(event);
+            }
+            let stream = event.stream().to_stream_id();
+            let is_held = self.letters.contains_key(&stream) && !freed.contains(&stream);
+            if is_held && event.is_deletion() {
+                freed.push(stream);
+            }
+            !is_held || event.is_deletion()
+        };
+        (0..batch.events().len()).filter(|at| takes(&batch.events()[*at])).collect()
+    }
+
+    /// The parked streams that a handled batch has deleted.
+    fn freed(&self, batch: &Chunk) -> Vec<StreamId> {
+        if self.letters.is_empty() {
+            return Vec::new();
+        }
+        let deletions = batch.events().iter().filter(|it| it.is_deletion() && self.wants(it));
+        let streams = deletions.map(|event| event.stream().to_stream_id());
+        streams.filter(|stream| self.letters.contains_key(stream)).collect()
     }
 
     async fn note(&mut self, life: &mut Life, note: Option<Attempt>) -> Result<(), End> {
@@ -320,9 +341,12 @@ impl<W: Work> Worker<W> {
     ) -> Result<(), TargetError> {
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
-        let save = Save { mark: self.unnoted(), events, ..life.saving(&next) };
+        let freed = self.freed(batch);
+        let letters = freed.iter().map(|stream| (stream.clone(), None)).collect();
+        let save = Save { mark: self.unnoted(), letters, events, ..life.saving(&next) };
         let fence = self.target.commit(&self.name, tx, save).await?;
         life.saved(next, fence);
+        self.letters.retain(|stream, _| !freed.contains(stream));
         self.machine.passed(events, batch.through);
         self.report(batch, events as u64);
         Ok(())

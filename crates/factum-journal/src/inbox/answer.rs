@@ -4,8 +4,8 @@ use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
 use factum_kernel::{
-    AppendError, Appended, Position, StoreError, StoreErrorKind, StreamInfo, StreamVersion,
-    Timestamp, VersionConflict, Versions, WriteError,
+    AppendError, Appended, ChangeError, Position, StoreError, StoreErrorKind, StreamInfo,
+    StreamVersion, Timestamp, VersionConflict, Versions, WriteError,
 };
 
 use super::wire::{Wire, put_all, put_bytes, take_text};
@@ -84,11 +84,12 @@ impl Wire for StoreError {
 impl Wire for AppendError {
     fn put(&self, out: &mut BytesMut) {
         match self {
-            Self::Conflict(VersionConflict { stream, expected, actual }) => {
+            Self::Conflict(VersionConflict { stream, expected, actual, deleted_at }) => {
                 out.put_u8(1);
                 stream.put(out);
                 expected.put(out);
                 actual.put(out);
+                deleted_at.put(out);
             }
             Self::ConditionFailed { condition, position } => {
                 out.put_u8(2);
@@ -116,7 +117,8 @@ impl Wire for AppendError {
                 let stream = Wire::take(bytes)?;
                 let expected = Wire::take(bytes)?;
                 let actual = Wire::take(bytes)?;
-                Some(VersionConflict { stream, expected, actual }.into())
+                let deleted_at = Wire::take(bytes)?;
+                Some(VersionConflict { stream, expected, actual, deleted_at }.into())
             }
             2 => {
                 let condition = take_len(bytes)?;
@@ -124,6 +126,33 @@ impl Wire for AppendError {
             }
             3 => StoreError::take(bytes).map(Self::Indeterminate),
             4 => StoreError::take(bytes).map(Self::Store),
+            _ => None,
+        }
+    }
+}
+
+impl Wire for ChangeError {
+    fn put(&self, out: &mut BytesMut) {
+        match self {
+            Self::Indeterminate(error) => {
+                out.put_u8(1);
+                error.put(out);
+            }
+            Self::Store(error) => {
+                out.put_u8(2);
+                error.put(out);
+            }
+            other => {
+                out.put_u8(1);
+                StoreError::internal(other.to_string()).put(out);
+            }
+        }
+    }
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        match u8::take(bytes)? {
+            1 => StoreError::take(bytes).map(Self::Indeterminate),
+            2 => StoreError::take(bytes).map(Self::Store),
             _ => None,
         }
     }
@@ -192,7 +221,9 @@ mod tests {
         let error = StoreError::unavailable("the disk is full").with_source(full);
         let stream = StreamId::new("account", "ada").unwrap();
         let expected = Version::NoStream;
-        let conflict = VersionConflict { stream, expected, actual: StreamVersion::new(4) };
+        let actual = StreamVersion::new(4);
+        let deleted_at = Some(StreamVersion::new(3));
+        let conflict = VersionConflict { stream, expected, actual, deleted_at };
         let errors = [
             AppendError::Conflict(conflict),
             AppendError::ConditionFailed { condition: 2, position: Position::new(300) },
@@ -205,6 +236,12 @@ mod tests {
         let told = back(&error);
         assert_eq!(told.kind(), error.kind());
         assert_eq!(told.to_string(), "the disk is full: no space");
+        for error in [
+            ChangeError::Indeterminate(StoreError::corrupt("torn")),
+            ChangeError::Store(StoreError::invalid("no")),
+        ] {
+            assert_eq!(format!("{:?}", back(&error)), format!("{error:?}"));
+        }
         for error in [
             WriteError::Conflict { entry: 3 },
             WriteError::Indeterminate(StoreError::corrupt("torn")),

@@ -222,10 +222,6 @@ impl Wire for StreamChange {
                 out.put_u8(2);
                 version.put(out);
             }
-            Self::Delete(expected) => {
-                out.put_u8(3);
-                expected.put(out);
-            }
             // The receiver refuses a change that it doesn't know.
             _ => out.put_u8(u8::MAX),
         }
@@ -238,7 +234,6 @@ impl Wire for StreamChange {
                 Some(Self::Retain(Retention { events_max, age_max }))
             }
             2 => StreamVersion::take(bytes).map(Self::TruncateBefore),
-            3 => ExpectedVersion::take(bytes).map(Self::Delete),
             _ => None,
         }
     }

@@ -12,7 +12,9 @@ use std::{
 };
 
 use factum_backend::blocking;
-use factum_kernel::{AppendError, Clock, IdSource, StoreError, SystemClock, WriteError};
+use factum_kernel::{
+    AppendError, ChangeError, Clock, IdSource, StoreError, SystemClock, WriteError,
+};
 use tokio::sync::RwLock;
 use uuid::Uuid;
 
@@ -49,6 +51,15 @@ impl Unanswered {
     pub(crate) fn into_store_error(self) -> StoreError {
         match self {
             Self::NotTaken(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
+impl From<Unanswered> for ChangeError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NotTaken(error) => Self::Store(error),
+            Unanswered::Unknown(error) => Self::Indeterminate(error),
         }
     }
 }

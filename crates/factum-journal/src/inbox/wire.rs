@@ -7,7 +7,7 @@ use factum_kernel::{Position, Revision, StreamId, StreamVersion, Timestamp};
 use crate::number::{self, take_bytes, take_len};
 
 /// The first bytes of a file that this version of the program reads. The checksum follows.
-const MAGIC: &[u8; 8] = b"FCTMIB01";
+const MAGIC: &[u8; 8] = b"FCTMIB02";
 
 /// A value in an order or an answer.
 pub(crate) trait Wire: Sized {

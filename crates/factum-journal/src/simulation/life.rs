@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use factum_backend::{Commit, CommitError};
+use factum_backend::{Commit, CommitError, ends_group};
 use factum_kernel::{
-    AppendBatch, AppendError, Content, EventName, ExpectedRevision, ExpectedVersion, NewEvent,
+    AppendBatch, ChangeError, Content, EventName, ExpectedRevision, ExpectedVersion, NewEvent,
     Retention, Revision, StoreErrorKind, StreamChange, StreamId, StreamVersion, Tag, Timestamp,
     WriteBatch, WriteError,
 };
@@ -230,7 +230,10 @@ impl Life {
     }
 
     fn append(&mut self, open: &mut Open) -> bool {
-        let batches: Vec<_> = (0..1 + self.random.below(3)).map(|_| self.batch()).collect();
+        let mut batches: Vec<_> = (0..1 + self.random.below(3)).map(|_| self.batch()).collect();
+        if let Some(last) = batches.iter().position(ends_group) {
+            batches.truncate(last + 1);
+        }
         let mut after = self.known.clone();
         after.append(&batches);
         match open.committer.commit(&batches) {
@@ -269,7 +272,10 @@ impl Life {
             1 => ExpectedVersion::Exact(StreamVersion::new(version + 7)),
             _ => ExpectedVersion::Any,
         };
-        let batch = AppendBatch::new().write(one.clone(), expected, self.events());
+        let batch = match self.random.toss_one_in(8) {
+            true => AppendBatch::new().delete(one.clone(), expected, self.world.id()),
+            false => AppendBatch::new().write(one.clone(), expected, self.events()),
+        };
         if other == one || self.random.toss_one_in(2) {
             return batch;
         }
@@ -297,9 +303,8 @@ impl Life {
     fn change(&mut self, open: &mut Open) -> bool {
         let stream = self.stream();
         let bounds = self.known.bounds(&stream);
-        let change = match self.random.below(4) {
-            0 => StreamChange::Delete(ExpectedVersion::Any),
-            1 => {
+        let change = match self.random.below(3) {
+            0 => {
                 let events_max = Some(1 + self.random.below(4)).filter(|max| *max < 4);
                 StreamChange::Retain(Retention { events_max, age_max: None })
             }
@@ -316,7 +321,7 @@ impl Life {
                 assert_eq!(info.bounds, self.known.bounds(&stream), "{change:?}");
                 true
             }
-            Err(AppendError::Store(error)) => self.goes_on(error.kind()),
+            Err(ChangeError::Store(error)) => self.goes_on(error.kind()),
             // Either not stored; or stored, but the answer could not be read.
             Err(_) => {
                 self.possible = Some(after);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use factum_backend::expectations;
 use factum_kernel::{
     AppendBatch, ExpectedRevision, NewEvent, Retention, StreamBounds, StreamChange, StreamId,
     StreamVersion, WriteBatch,
@@ -39,7 +40,7 @@ impl Model {
         let mut written = Vec::new();
         for batch in batches {
             let fits = |(stream, expected)| self.bounds(stream).matches(expected);
-            if !batch.writes().iter().all(|write| fits((&write.stream, write.expected))) {
+            if !expectations(batch).all(fits) {
                 continue;
             }
             for write in batch.writes() {
@@ -47,9 +48,14 @@ impl Model {
                 for event in &write.events {
                     let (bounds, _) = self.streams.entry(write.stream.clone()).or_default();
                     bounds.version = bounds.version.next();
+                    let version = bounds.version;
+                    if event.is_deletion() {
+                        bounds.deleted_at = version;
+                        self.erase(&write.stream, version.previous());
+                    }
                     self.events.push(Some(ModelEvent {
                         stream: write.stream.clone(),
-                        version: bounds.version.value(),
+                        version: version.value(),
                         event: event.clone(),
                     }));
                 }
@@ -59,7 +65,6 @@ impl Model {
     }
 
     pub(super) fn change(&mut self, stream: &StreamId, change: StreamChange) {
-        let mut bounds = self.bounds(stream);
         match change {
             StreamChange::Retain(retention) => {
                 self.streams.entry(stream.clone()).or_default().1 = retention;
@@ -68,12 +73,6 @@ impl Model {
                 self.streams.retain(|_, known| *known != Default::default());
             }
             StreamChange::TruncateBefore(first) => self.erase(stream, first.previous()),
-            StreamChange::Delete(_) if bounds.version.value() > 0 && !bounds.is_deleted() => {
-                bounds.version = bounds.version.next();
-                bounds.deleted_at = bounds.version;
-                self.streams.entry(stream.clone()).or_default().0 = bounds;
-                self.erase(stream, bounds.version);
-            }
             _ => {}
         }
     }

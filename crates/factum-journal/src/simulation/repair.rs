@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use factum_backend::Commit;
 use factum_kernel::{
-    ExpectedRevision, ExpectedVersion, StoreError, StreamChange, StreamId, StreamVersion,
-    Timestamp, WriteBatch,
+    ExpectedRevision, StoreError, StreamChange, StreamId, StreamVersion, Timestamp, WriteBatch,
 };
 use factum_testing::VirtualClock;
 
@@ -75,10 +74,7 @@ pub(super) fn journal(seed: u64) -> (World, Held) {
             let stream = StreamId::new("account", &format!("s{}", random.below(5))).unwrap();
             let last = model.bounds(&stream).version.value();
             let before = StreamVersion::new((1 + random.below(last)).min(last));
-            let change = match random.toss_one_in(4) {
-                true => StreamChange::Delete(ExpectedVersion::Any),
-                false => StreamChange::TruncateBefore(before),
-            };
+            let change = StreamChange::TruncateBefore(before);
             model.change(&stream, change);
             all.streams.clone_from(&model.streams);
             open.committer.change(&stream, change).unwrap();

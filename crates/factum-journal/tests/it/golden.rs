@@ -1,14 +1,16 @@
-//! Journals as they were once written. Later versions must open them: one with segments of version
-//! 1 only, and one whose sealed segments were rewritten to version 2.
+//! Journals as they were once written, when a deletion was a change without an event. Later
+//! versions must open them: one with segments of version 1 only, and one whose sealed segments were
+//! rewritten to version 2.
 
 use std::{fs, path::Path, time::Duration};
 
 use factum_journal::{JournalOptions, JournalStore, verify};
 use factum_kernel::{
-    AppendBatch, Content, DocumentStore, EventId, EventName, EventStore, ExpectedRevision,
-    ExpectedVersion, Metadata, NewEvent, ReadQuery, StreamChange, StreamVersion, Tag, Timestamp,
-    WriteBatch,
+    AppendBatch, AppendError, Content, DocumentStore, EventId, EventName, EventStore,
+    ExpectedRevision, ExpectedVersion, Metadata, NewEvent, ReadQuery, StreamChange, StreamVersion,
+    Tag, Timestamp, WriteBatch,
 };
+use factum_testing::deletion;
 
 use crate::{
     fresh::{check_log, files, pages, stream},
@@ -48,7 +50,7 @@ async fn make() {
     }
     let truncate = StreamChange::TruncateBefore(StreamVersion::new(5));
     store.change(&stream("s1"), truncate).await.unwrap();
-    store.change(&stream("s2"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("s2"))).await.unwrap();
     let put = |key: &'static str, value: &'static str| {
         WriteBatch::new().put(key, ExpectedRevision::Any, value)
     };
@@ -65,7 +67,7 @@ async fn rewrite() {
     copy(Path::new(GOLDEN), path);
     let options = JournalOptions::new(path).with_segment_bytes(4 << 10);
     let store = JournalStore::open(options).await.unwrap();
-    store.change(&stream("s1"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("s1"))).await.unwrap();
     until("every sealed segment is rewritten", || rewritten(path) == 4).await;
     store.close().await.unwrap();
 }
@@ -109,8 +111,14 @@ async fn the_golden_journal_opens_and_goes_on() {
     assert_eq!((document.revision.value(), &document.value[..]), (2, &b"3"[..]));
     assert_eq!(store.get(b"b").await.unwrap(), None);
 
+    // The deletion has no event. It can't be repeated, and another one comes beside it.
+    let refused = store.append(deletion(stream("s2"))).await;
+    let Err(AppendError::Conflict(conflict)) = refused else { panic!("{refused:?}") };
+    assert_eq!(conflict.deleted_at, Some(StreamVersion::new(21)));
     let batch = AppendBatch::new().write(stream("s2"), StreamVersion::new(21), [event(61)]);
     assert_eq!(store.append(batch).await.unwrap().first.value(), EVENTS + 1);
+    let deleted = store.append(deletion(stream("s2"))).await.unwrap();
+    assert_eq!((deleted.first.value(), deleted.versions[0].value()), (EVENTS + 2, 23));
     let closed = tokio::time::timeout(Duration::from_secs(60), store.close()).await;
     closed.unwrap().unwrap();
     assert!(verify(folder.path()).unwrap().is_whole());

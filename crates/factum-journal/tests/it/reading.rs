@@ -10,8 +10,9 @@ use std::{
 use factum_journal::{Access, JournalOptions, JournalStore, verify};
 use factum_kernel::{
     AppendBatch, DocumentStore, EventName, EventStore, ExpectedRevision, ExpectedVersion,
-    ReadQuery, StoreErrorKind, StreamChange, WriteBatch,
+    ReadQuery, StoreErrorKind, WriteBatch,
 };
+use factum_testing::deletion;
 
 use crate::fresh::{append_one, check_log, event, files, grow, open, pages, stream};
 
@@ -36,12 +37,13 @@ async fn a_reader_beside_the_writer_sees_every_acknowledged_event() {
         assert_eq!(count as u64, round * 10 + 1);
         assert_eq!(reader.head().borrow().value(), 5 + round * 100);
     }
-    writer.change(&stream("s3"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    writer.append(deletion(stream("s3"))).await.unwrap();
     let page = reader.read(ReadQuery::stream(stream("s3"))).await.unwrap();
-    assert!(page.events.is_empty() && page.bounds.unwrap().is_deleted());
-    assert_eq!(check_log(&reader).await.value(), 3_005);
+    assert!(page.events.len() == 1 && page.bounds.unwrap().is_deleted());
+    assert!(page.events[0].is_deletion());
+    assert_eq!(check_log(&reader).await.value(), 3_006);
     writer.close().await.unwrap();
-    assert_eq!(check_log(&reader).await.value(), 3_005);
+    assert_eq!(check_log(&reader).await.value(), 3_006);
 }
 
 async fn put(store: &JournalStore, value: &str) {

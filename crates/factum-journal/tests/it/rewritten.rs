@@ -7,10 +7,8 @@ use std::{
 };
 
 use factum_journal::{Damage, JournalOptions, JournalStore, Loss, Part, repair, verify};
-use factum_kernel::{
-    DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, KeyRange, ScanQuery,
-    StreamChange, WriteBatch,
-};
+use factum_kernel::{DocumentStore, EventStore, ExpectedRevision, KeyRange, ScanQuery, WriteBatch};
+use factum_testing::deletion;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -22,6 +20,7 @@ use crate::{
 };
 
 const EVENTS: u64 = 1_200;
+const DELETED: u64 = 6;
 const BEGIN: &str = "documents/00000000000000000000.log";
 
 async fn open(path: &Path) -> JournalStore {
@@ -42,9 +41,8 @@ async fn make() -> TempDir {
     let path = folder.path();
     let store = open(path).await;
     grow(&store, EVENTS as usize).await;
-    for n in 0..6 {
-        let deletion = StreamChange::Delete(ExpectedVersion::Any);
-        store.change(&stream(&format!("s{n}")), deletion).await.unwrap();
+    for n in 0..DELETED {
+        store.append(deletion(stream(&format!("s{n}")))).await.unwrap();
     }
     let segments = files(path, ".log").len();
     until("segments are rewritten", || rewritten(path) + 3 >= segments).await;
@@ -87,7 +85,9 @@ async fn a_whole_one_is_whole_and_everything_is_counted() {
     let folder = journal().await;
     let report = verify(folder.path()).unwrap();
     assert!(report.is_whole() && report.torn.is_empty(), "{report:#?}");
-    assert_eq!((report.events, report.erased, report.streams), (EVENTS, EVENTS * 6 / 10, 10));
+    let erased = EVENTS * DELETED / 10;
+    let found = (report.events, report.erased, report.streams);
+    assert_eq!(found, (EVENTS + DELETED, erased, 10));
     let runs = document_runs(folder.path()).len() as u64;
     assert_eq!((report.documents, report.document_runs), (300, runs));
 }
@@ -234,7 +234,7 @@ async fn documents_end(folder: &TempDir, from: u64) {
     assert!(done.left.is_whole() && done.events.is_none() && done.lineage.is_none(), "{done:#?}");
     assert_eq!(done.left.documents, from - 1);
     let store = open(path).await;
-    assert_eq!(check_log(&store).await.value(), EVENTS);
+    assert_eq!(check_log(&store).await.value(), EVENTS + DELETED);
     let query = ScanQuery::new(KeyRange::all());
     let page = store.scan(query.with_documents_max(1_000)).await.unwrap();
     let revisions: Vec<_> = page.documents.iter().map(|it| it.revision.value()).collect();

@@ -2,10 +2,10 @@ use std::{error::Error, fmt, io};
 
 use super::{Cause, ErrorKind};
 use crate::{
-    AlongError, AppendError, Checkpoint, CodecError, CommandId, Content, DecodeError, DecodeReason,
-    DeleteError, Diverged, DivergedReason, EncodeError, EventId, EventName, ExecuteError,
-    ExpectedVersion, IdTaken, InvalidTag, Lineage, LoadError, Position, ReadError, StepRejected,
-    StoreError, StoreErrorKind, StreamId, StreamVersion, Tag, TransactionError, Uuid,
+    AlongError, AppendError, ChangeError, Checkpoint, CodecError, CommandId, Content, DecodeError,
+    DecodeReason, DeleteError, Diverged, DivergedReason, EncodeError, EventId, EventName,
+    ExecuteError, ExpectedVersion, IdTaken, InvalidTag, Lineage, LoadError, Position, ReadError,
+    StepRejected, StoreError, StoreErrorKind, StreamId, StreamVersion, Tag, TransactionError, Uuid,
     VersionConflict, WriteError,
 };
 
@@ -71,7 +71,7 @@ fn conflict() -> VersionConflict {
     let stream = StreamId::new("account", "ada").expect("it is a stream");
     let expected = ExpectedVersion::NoStream;
     let actual = StreamVersion::new(1);
-    VersionConflict { stream, expected, actual }
+    VersionConflict { stream, expected, actual, deleted_at: None }
 }
 
 fn undecoded() -> DecodeError {
@@ -113,6 +113,10 @@ fn every_error_of_a_store_tells_its_kind_through_a_transparent_error() {
         AppendError::Store(_) = away().into() => Unavailable,
         AppendError::Store(_) = StoreError::closed().into() => Closed,
         AppendError::Store(_) = corrupt().into() => Corrupt,
+    });
+    kinds!(ChangeError {
+        ChangeError::Indeterminate(_) = ChangeError::Indeterminate(away()) => Unknown,
+        ChangeError::Store(_) = away().into() => Unavailable,
     });
     kinds!(WriteError {
         WriteError::Conflict { .. } = WriteError::Conflict { entry: 0 } => Conflict,

@@ -13,6 +13,7 @@ use crate::{
     load::{LoadError, Loaded},
     metadata::Metadata,
     model::DecisionModel,
+    page::StreamBounds,
     position::Position,
     proposal::Proposal,
     query::{AppendCondition, Query},
@@ -155,11 +156,10 @@ impl<'a> Plan<'a> {
         &mut self,
         stream: StreamId,
         version: StreamVersion,
-        actual: StreamVersion,
+        actual: StreamBounds,
     ) -> Result<(), TransactionError> {
-        if actual != version {
-            let expected = version.into();
-            return Err(TransactionError::Conflict(VersionConflict { stream, expected, actual }));
+        if let Some(conflict) = actual.conflict(&stream, version.into()) {
+            return Err(TransactionError::Conflict(conflict));
         }
         if self.expected.contains_key(&stream) {
             return Ok(());
@@ -190,9 +190,8 @@ impl<'a> Plan<'a> {
     ) -> Result<(), TransactionError> {
         self.rests_on(loaded.position);
         let version = loaded.version;
-        if let Some(expected) = self.expected.get(&stream).filter(|it| **it != version) {
-            let expected = (*expected).into();
-            let conflict = VersionConflict { stream, expected, actual: version };
+        let expected = self.expected.get(&stream);
+        if let Some(conflict) = expected.and_then(|it| loaded.conflict(&stream, *it)) {
             return Err(TransactionError::Conflict(conflict));
         }
         let held: Box<dyn Held> = Box::new(loaded);
@@ -260,8 +259,11 @@ impl<'a> Plan<'a> {
             ExpectedVersion::StreamExists => actual > StreamVersion::ZERO,
             expected => expected == actual.into() || expected == ExpectedVersion::Exact(actual),
         };
-        let conflict = VersionConflict { stream, expected, actual };
-        if holds { Ok(()) } else { Err(TransactionError::Conflict(conflict)) }
+        if holds {
+            return Ok(());
+        }
+        let conflict = VersionConflict { stream, expected, actual, deleted_at: None };
+        Err(TransactionError::Conflict(conflict))
     }
 
     /// Adds an event that a model writes to a stream.

@@ -115,7 +115,7 @@ impl<A: Aggregate> Step for Expect<A> {
         let kernel = self.repository.kernel();
         let read = || kernel.events().read(query.clone());
         let page = kernel.patiently(attempts, |error| Some(error), read).await?;
-        plan.expect(stream, self.version, page.bounds.unwrap_or_default().version)
+        plan.expect(stream, self.version, page.bounds.unwrap_or_default())
     }
 
     fn decide(&self, _: usize, _: &mut Plan<'_>) -> Result<(), TransactionError> {

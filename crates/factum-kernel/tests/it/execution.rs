@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use factum_kernel::{
     Aggregate, AlongError, AppendBatch, AppendCondition, Appended, Content, Context, Decision,
     DeleteError, EventId, EventName, EventStore, ExecuteError, ExpectedVersion, Matching, Metadata,
-    NewEvent, Position, Query, ReadQuery, Repository, RetryPolicy, StoreErrorKind, StreamChange,
-    StreamId, StreamVersion, Tag, Transaction, TransactionError, Verdict,
+    NewEvent, Position, Query, ReadQuery, Repository, RetryPolicy, StoreErrorKind, StreamId,
+    StreamVersion, Tag, Transaction, TransactionError, Verdict,
 };
 use factum_macros::Event;
 use factum_testing::bank::{Account, AccountCommand, AccountEvent, AccountRejection};
@@ -158,9 +158,9 @@ async fn a_decision_without_events_still_checks_the_version_for_what_rides_along
     let bench = Bench::new();
     let ada = bench.accounts();
     let metadata = no_metadata();
-    let retention = StreamChange::Delete(ExpectedVersion::Any);
-    let missing = bench.store.change(&stream("ada"), retention).await.unwrap();
-    assert_eq!(missing.bounds.version, StreamVersion::ZERO, "deleting nothing does nothing");
+    let missing = ada.delete("ada", ExpectedVersion::Any).await.unwrap();
+    let nothing = (StreamVersion::ZERO, None);
+    assert_eq!((missing.version, missing.position), nothing, "deleting nothing does nothing");
     let refused = ada
         .execute_along("ada", &AccountCommand::Deposit { cents: 1 }, &metadata, &note("1", 1))
         .await;

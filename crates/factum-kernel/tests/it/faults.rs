@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use factum_kernel::{ExecuteError, Kernel, Repository, RetryPolicy};
+use factum_kernel::{ExecuteError, ExpectedVersion, Kernel, Position, Repository, RetryPolicy};
 use factum_testing::{
     Fault, FaultRates, FaultyDocuments, FaultyStore, History, RecordingStore,
     bank::{Account, AccountCommand},
@@ -85,6 +85,22 @@ async fn a_lost_reply_is_asked_for_again_and_the_command_takes_effect_once() {
         assert_eq!(done.version.value(), faulty.bench.balance("ada").await.1, "{fault:?}");
     }
     assert_eq!(faulty.bench.balance("ada").await, (3, 4));
+    faulty.history.check_store(&*faulty.bench.store).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deletion_whose_reply_is_lost_is_repeated_and_deletes_once() {
+    let faulty = Faulty::new(1, FaultRates::none());
+    let accounts = faulty.accounts(RetryPolicy::new());
+    for fault in [Fault::DropReply, Fault::DropRequest, Fault::FailBefore] {
+        let opened = accounts.execute("ada", &open("ada")).await.unwrap();
+        faulty.store.next_append(fault);
+        let deleted = accounts.delete("ada", ExpectedVersion::Any).await.unwrap();
+        assert_eq!(deleted.version, opened.version.next(), "{fault:?}");
+        assert_eq!(deleted.position, opened.position.map(Position::next), "{fault:?}");
+        let again = accounts.delete("ada", deleted.version.into()).await.unwrap();
+        assert_eq!((again.version, again.position), (deleted.version, None), "{fault:?}");
+    }
     faulty.history.check_store(&*faulty.bench.store).await.unwrap();
 }
 

@@ -127,11 +127,16 @@ async fn a_summary_replaces_what_was_folded_before_it() {
 async fn what_was_deleted_begins_anew() {
     let bench = Bench::new();
     bench.open("ada", &[500]).await;
-    let delete = StreamChange::Delete(ExpectedVersion::Any);
-    let deleted = bench.store.change(&stream("ada"), delete).await.unwrap().bounds;
-    assert!(deleted.is_deleted());
+    bench.clock.sleep(HOUR).await;
+    let deleted = bench.accounts().delete("ada", ExpectedVersion::Any).await.unwrap();
     let loaded = bench.accounts().load("ada").await.unwrap();
     assert_eq!((&loaded.state, loaded.version), (&Account::default(), deleted.version));
+    assert_eq!(Some(loaded.position), deleted.position);
+    let times = [("08:30:00", None), ("09:30:00", Some(deleted.version.value()))];
+    for (time, version) in times {
+        let found = balance_at(&bench, At::Time(at(time))).await;
+        assert_eq!(found.ok().map(|it| it.1), version, "at {time}");
+    }
 
     let reopened = AccountCommand::Open { owner: "Ada".into(), email: "ada@example.org".into() };
     let done = bench.accounts().execute("ada", &reopened).await.unwrap();
@@ -148,8 +153,7 @@ async fn a_writer_that_loaded_before_a_deletion_conflicts() {
     let bench = Bench::new();
     bench.open("ada", &[500]).await;
     let seen = bench.accounts().load("ada").await.unwrap().version;
-    let delete = StreamChange::Delete(ExpectedVersion::Exact(seen));
-    bench.store.change(&stream("ada"), delete).await.unwrap();
+    bench.accounts().delete("ada", ExpectedVersion::Exact(seen)).await.unwrap();
     let now = bench.store.stream_info(&stream("ada")).await.unwrap().bounds;
     assert!(!now.matches(ExpectedVersion::Exact(seen)), "what was decided on is gone");
 }

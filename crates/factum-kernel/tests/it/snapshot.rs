@@ -11,6 +11,7 @@ use factum_kernel::{
 };
 use factum_macros::Event;
 use factum_testing::bank::{Account, AccountCommand};
+use factum_testing::deletion;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -144,8 +145,7 @@ async fn one_from_before_a_deletion_is_ignored() {
     let bench = Bench::new();
     let accounts = with(&bench, every(10));
     fill(&accounts, 15).await;
-    let delete = StreamChange::Delete(ExpectedVersion::Any);
-    bench.store.change(&stream("ada"), delete).await.unwrap();
+    bench.store.append(deletion(stream("ada"))).await.unwrap();
     assert_eq!(accounts.load("ada").await.unwrap().state, Account::default());
 }
 

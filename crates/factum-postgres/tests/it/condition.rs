@@ -1,9 +1,9 @@
 //! The judgement of a group's conditions, compared with the meaning of each alone.
 
 use factum_kernel::{
-    AppendBatch, EventName, EventStore, ExpectedVersion, NewEvent, Query, QueryItem, StreamChange,
-    Tag,
+    AppendBatch, EventName, EventStore, ExpectedVersion, NewEvent, Query, QueryItem, Tag,
 };
+use factum_testing::deletion;
 use tokio_postgres::{Client, Row};
 
 use crate::fresh::{Fresh, event, stream};
@@ -115,8 +115,7 @@ async fn conditions_of_a_group_are_judged_as_each_by_itself() {
         fresh.store.append(batch).await.unwrap();
         log.push((key == "kept").then_some(new));
     }
-    let delete = StreamChange::Delete(ExpectedVersion::Any);
-    fresh.store.change(&stream("gone"), delete).await.unwrap();
+    fresh.store.append(deletion(stream("gone"))).await.unwrap();
     let raw = fresh.schema.raw().await;
     let head = 60;
     let mut found = 0;

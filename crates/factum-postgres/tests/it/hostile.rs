@@ -11,6 +11,7 @@ use factum_postgres::{
     Applied, PostgresStore, apply_schema,
     tokio_postgres::{AsyncMessage, Config, NoTls},
 };
+use factum_testing::deletion;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
@@ -102,7 +103,7 @@ async fn ask_everything(store: &PostgresStore) {
     store.append(tagged("bob", &both)).await.unwrap();
     let truncate = StreamChange::TruncateBefore(StreamVersion::new(2));
     store.change(&stream("bob"), truncate).await.unwrap();
-    store.change(&stream("cyd"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("cyd"))).await.unwrap();
     assert_eq!(store.stream_info(&stream("ada")).await.unwrap().bounds.version.value(), 3);
     for key in ["a", "b"] {
         let write = WriteBatch::new().put(key, ExpectedRevision::Absent, "v");
@@ -115,8 +116,8 @@ async fn ask_everything(store: &PostgresStore) {
     }
     store.clear(KeyRange::all()).await.unwrap();
     store.renew_lineage().await.unwrap();
-    // Positions 1, 2, 3 and 4 were erased, and nothing else.
-    assert_eq!(positions(store, ReadQuery::log()).await, [5, 6, 7]);
+    // Positions 1, 2, 3 and 4 were erased, and nothing else; the deletion is at 8.
+    assert_eq!(positions(store, ReadQuery::log()).await, [5, 6, 7, 8]);
 }
 
 #[tokio::test]

@@ -11,9 +11,10 @@ use factum_kernel::{
     StreamVersion, Tag, Uuid, WriteBatch,
 };
 use factum_postgres::{Access, Applied, PostgresStore, SCHEMA_VERSION, apply_schema};
+use factum_testing::deletion;
 
 use crate::{
-    fresh::{category, one, pages, positions, stream, tagged},
+    fresh::{category, event, one, pages, positions, stream, tagged},
     role::Role,
     server::{Database, Schema, raw},
 };
@@ -74,15 +75,23 @@ async fn open_as(role: &Role, version: i32) -> PostgresStore {
     store
 }
 
+fn expecting(key: &str, version: ExpectedVersion) -> AppendBatch {
+    AppendBatch::new().write(stream(key), version, [event("{}")])
+}
+
+/// Deletes a stream as programs did before version 4: as a change, without an event.
+async fn delete_silently(role: &Role, key: &str) {
+    let schema = &role.1.name;
+    let change = format!("SELECT {schema}.change(1000, 0, $1, 3, -1, NULL, NULL)");
+    role.1.raw().await.execute(&change, &[&stream(key).as_str()]).await.unwrap();
+}
+
 /// Does each thing that a role may do to a log.
 async fn work(store: &PostgresStore, key: &str) {
     for _ in 0..3 {
         store.append(tagged(key, &["a:1", "b:2"])).await.unwrap();
     }
     store.change(&stream(key), StreamChange::TruncateBefore(StreamVersion::new(2))).await.unwrap();
-    store.append(one(&format!("{key}-gone"))).await.unwrap();
-    let delete = StreamChange::Delete(ExpectedVersion::Any);
-    store.change(&stream(&format!("{key}-gone")), delete).await.unwrap();
     store.append(one(key).repeated()).await.unwrap();
     let write = WriteBatch::new().put(key.to_owned(), ExpectedRevision::Absent, "v");
     store.write(write).await.unwrap();
@@ -116,6 +125,48 @@ async fn a_log_of_version_1_is_migrated_with_all_that_it_holds() {
     // A running program of version 1 works beside it.
     work(&old, "cyd").await;
     assert_eq!(contents(&old).await, contents(&new).await);
+    for store in [old, new] {
+        store.close().await.unwrap();
+    }
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn deletions_without_an_event_stay_and_others_come_beside_them() {
+    let role = Role::new("").await;
+    make_v1(&role.1, "DEFAULT").await;
+    grant_v1(&role.1, &role.0).await;
+    let old = open_as_v1(&role).await;
+    let keys = ["ada", "bob"];
+    for key in keys {
+        old.append(one(key)).await.unwrap();
+        delete_silently(&role, key).await;
+    }
+    assert_eq!(apply_schema(&role.1.options()).await.unwrap(), Applied::Migrated);
+    let new = PostgresStore::open(role.options()).await.unwrap();
+    for key in keys {
+        let bounds = new.stream_info(&stream(key)).await.unwrap().bounds;
+        let two = StreamVersion::new(2);
+        assert_eq!((bounds.version, bounds.erased_through, bounds.deleted_at), (two, two, two));
+        for refused in [deletion(stream(key)), expecting(key, ExpectedVersion::NoStream)] {
+            let refused = new.append(refused).await;
+            let Err(AppendError::Conflict(conflict)) = refused else { panic!("{refused:?}") };
+            assert_eq!(conflict.deleted_at, Some(two));
+        }
+    }
+    // The head is known although the last events are erased.
+    let begun = new.append(expecting("ada", StreamVersion::new(2).into())).await.unwrap();
+    assert_eq!((begun.first.value(), begun.versions[0].value()), (3, 3));
+    let deleted = new.append(deletion(stream("ada"))).await.unwrap();
+    assert_eq!((deleted.first.value(), deleted.versions[0].value()), (4, 4));
+    // A running program of version 1 deletes beside it.
+    old.append(one("ada")).await.unwrap();
+    delete_silently(&role, "ada").await;
+    let bounds = new.stream_info(&stream("ada")).await.unwrap().bounds;
+    assert_eq!((bounds.version.value(), bounds.erased_through.value()), (6, 6));
+    assert!(bounds.is_deleted() && positions(&new, ReadQuery::log()).await.is_empty());
+    new.append(one("ada")).await.unwrap();
+    assert_eq!(positions(&new, ReadQuery::log()).await, [6]);
     for store in [old, new] {
         store.close().await.unwrap();
     }

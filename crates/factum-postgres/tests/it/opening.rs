@@ -5,12 +5,13 @@ use std::sync::Arc;
 use factum_backend::IfAbsent;
 use factum_kernel::{
     DocumentStore, EventStore, ExpectedRevision, ExpectedVersion, Lineage, ReadQuery, StoreError,
-    StoreErrorKind, StreamChange, StreamVersion, Uuid, WriteBatch,
+    StoreErrorKind, StreamVersion, Uuid, WriteBatch,
 };
 use factum_postgres::{
     Access, Applied, PostgresKind, PostgresOptions, PostgresStore, RoleName, SCHEMA_VERSION,
     SchemaName, apply_schema, grants_sql, schema_sql,
 };
+use factum_testing::deletion;
 
 use crate::{
     fresh::{Fresh, check_log, event, one, stream, tagged},
@@ -111,7 +112,7 @@ async fn a_role_with_few_rights_works_on_a_log_that_another_made() {
     for key in ["ada", "bob", "ada"] {
         store.append(tagged(key, &["a:1"])).await.unwrap();
     }
-    store.change(&stream("bob"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("bob"))).await.unwrap();
     let write = WriteBatch::new().put("a", ExpectedRevision::Absent, "v");
     store.write(write).await.unwrap();
     store.clear(factum_kernel::KeyRange::all()).await.unwrap();

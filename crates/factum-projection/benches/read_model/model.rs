@@ -9,6 +9,9 @@ use factum_projection::{Documents, DocumentsTx, Projection};
 
 /// The category of the deposits.
 pub(super) const CATEGORY: &str = "bench_account";
+/// Removes an account, in both dialects.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+const DELETE: &str = "DELETE FROM factum_bench WHERE account = $1";
 /// Adds a deposit, in both dialects.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) const UPSERT: &str = "INSERT INTO factum_bench (account, cents) VALUES ($1, $2)
@@ -57,6 +60,7 @@ pub(super) struct ToDocuments;
 
 impl Projection for ToDocuments {
     const NAME: &'static str = "bench-documents";
+    const CATEGORIES: &[&str] = &[CATEGORY];
     type Event = BenchEvent;
     type Target = Documents;
 
@@ -68,6 +72,15 @@ impl Projection for ToDocuments {
     ) -> Result<(), HandleError> {
         tx.update(recorded.stream().key(), |balance: &mut i64| *balance += cents).await
     }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
+    }
 }
 
 /// The projection into a table in SQLite.
@@ -78,6 +91,7 @@ pub(super) struct ToSqlite;
 #[cfg(feature = "sqlite")]
 impl Projection for ToSqlite {
     const NAME: &'static str = "bench-sqlite";
+    const CATEGORIES: &[&str] = &[CATEGORY];
     type Event = BenchEvent;
     type Target = factum_projection::SqliteTarget;
 
@@ -90,6 +104,15 @@ impl Projection for ToSqlite {
         tx.prepare_cached(UPSERT)?.execute((recorded.stream().key(), cents))?;
         Ok(())
     }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut factum_projection::SqliteTx,
+    ) -> Result<(), HandleError> {
+        tx.prepare_cached(DELETE)?.execute([deletion.stream().key()])?;
+        Ok(())
+    }
 }
 
 /// The projection into a table in PostgreSQL.
@@ -100,6 +123,7 @@ pub(super) struct ToPostgres;
 #[cfg(feature = "postgres")]
 impl Projection for ToPostgres {
     const NAME: &'static str = "bench-postgres";
+    const CATEGORIES: &[&str] = &[CATEGORY];
     type Event = BenchEvent;
     type Target = factum_projection::PostgresTarget;
 
@@ -111,6 +135,15 @@ impl Projection for ToPostgres {
     ) -> Result<(), HandleError> {
         let upsert = sqlx::query(UPSERT).bind(recorded.stream().key()).bind(cents);
         upsert.execute(&mut **tx).await?;
+        Ok(())
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut factum_projection::PostgresTx,
+    ) -> Result<(), HandleError> {
+        sqlx::query(DELETE).bind(deletion.stream().key()).execute(&mut **tx).await?;
         Ok(())
     }
 }

@@ -14,6 +14,9 @@ use factum_kernel::{Event, RecordedEvent};
 /// documents, implement [`Projection`](crate::Projection); for a value in memory, use a
 /// [`Fold`](crate::Fold).
 ///
+/// It gets no deletions, and keeps what it has written of a deleted stream, unless its event is
+/// [`OrDeleted`](factum_kernel::OrDeleted).
+///
 /// ```
 /// use factum_projection::{Documents, ProjectionFn};
 /// use factum_testing::bank::AccountEvent;

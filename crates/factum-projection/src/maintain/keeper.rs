@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     BuildError, Local, Reply, Request, RunningBuild, Targets,
     handover::{began_after, caught_up},
+    outdated::Current,
 };
 
 use crate::model_build::{Build, Builds, CLEAR_AFTER, REFRESH, Refusal, StoredBuilds};
@@ -52,6 +53,8 @@ pub(crate) struct Keeper<W: Work> {
     /// The number of rounds in which the builds need not be read.
     rests: u32,
     is_clearing: Arc<AtomicBool>,
+    /// The position up to which the earlier build lacks no deletion.
+    pub(super) current: Option<Current>,
 }
 
 impl<W: Work> Keeper<W> {
@@ -91,6 +94,7 @@ impl<W: Work> Keeper<W> {
             bell,
             rests: 0,
             is_clearing: Arc::default(),
+            current: None,
         };
         keeper.follow(builds).await?;
         tokio::spawn(keeper.run());
@@ -130,6 +134,8 @@ impl<W: Work> Keeper<W> {
                 }
                 self.is_put_off = false;
                 self.look().await;
+                // If this fails, the next round does it.
+                let _ = self.drop_outdated().await;
             }
         }
         true
@@ -209,7 +215,7 @@ impl<W: Work> Keeper<W> {
     }
 
     /// Changes the stored builds, and follows the change.
-    async fn change(
+    pub(super) async fn change(
         &mut self,
         change: impl Fn(&mut Builds) -> Result<Build, Refusal>,
     ) -> Result<Build, BuildError> {

@@ -221,6 +221,7 @@ pub(crate) struct Counts(pub(crate) Fails);
 
 impl Projection for Counts {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -235,6 +236,15 @@ impl Projection for Counts {
         // The failure comes after half of the effect, of which nothing may stay.
         tx.update(recorded.stream().key(), |count: &mut Count| count.cents.push(cents)).await?;
         self.0.on(cents).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

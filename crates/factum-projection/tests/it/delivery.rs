@@ -143,6 +143,7 @@ async fn a_consumer_that_starts_from_now_sees_all_that_is_stored_after_the_call(
 #[tokio::test]
 async fn a_model_that_starts_from_now_sees_all_that_is_stored_after_the_call() {
     let bench = Bench::new();
+    bench.open("ada").await;
     bench.deposit("ada", 1).await;
     let sum = || {
         let add = |sum: &mut u64, event: AccountEvent, _: &RecordedEvent| {

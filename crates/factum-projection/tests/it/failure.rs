@@ -9,7 +9,7 @@ use factum_kernel::{
 };
 use factum_memory::MemoryStore;
 use factum_projection::{Documents, Projections};
-use factum_testing::{Fault, FaultRates, FaultyDocuments};
+use factum_testing::{Fault, FaultRates, FaultyDocuments, deletion};
 
 use crate::bench::{Bench, Counts, Fails, LONG, ada, is_parked, options};
 
@@ -167,8 +167,7 @@ async fn an_erased_event_is_not_mistaken_for_the_one_after_it() {
     bench.thirteen().await;
     let counts = bench.count(&fails).await;
     counts.wait_for(bench.head(), LONG).await.unwrap();
-    let change = StreamChange::Delete(ExpectedVersion::Any);
-    bench.kernel.events().change(&ada(), change).await.unwrap();
+    bench.kernel.events().append(deletion(ada())).await.unwrap();
     counts.retry(&ada()).await.unwrap();
     assert_eq!(counts.health().parked, 0);
 }

@@ -110,6 +110,7 @@ impl<const VERSION: u32> Careful<VERSION> {
 impl<const VERSION: u32> Projection for Careful<VERSION> {
     const NAME: &'static str = "ledgers";
     const VERSION: u32 = VERSION;
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -124,6 +125,15 @@ impl<const VERSION: u32> Projection for Careful<VERSION> {
             return Err("thirteen".into());
         }
         Ledgers::<1>(Gate::open()).project(event, recorded, tx).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 
@@ -244,6 +254,7 @@ struct Gated<const VERSION: u32>(BTreeMap<&'static str, Gate>);
 impl<const VERSION: u32> Projection for Gated<VERSION> {
     const NAME: &'static str = "ledgers";
     const VERSION: u32 = VERSION;
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -255,6 +266,15 @@ impl<const VERSION: u32> Projection for Gated<VERSION> {
     ) -> Result<(), HandleError> {
         let gate = self.0.get(recorded.stream().key()).cloned().unwrap_or_else(Gate::open);
         Ledgers::<VERSION>(gate).project(event, recorded, tx).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

@@ -50,6 +50,7 @@ struct Defect;
 
 impl Projection for Defect {
     const NAME: &'static str = "defect";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Bomb;
 
@@ -59,6 +60,10 @@ impl Projection for Defect {
         _: &RecordedEvent,
         (): &mut (),
     ) -> Result<(), HandleError> {
+        Ok(())
+    }
+
+    async fn forget(&self, _: &RecordedEvent, (): &mut ()) -> Result<(), HandleError> {
         Ok(())
     }
 }
@@ -131,6 +136,7 @@ struct Quiet;
 
 impl Projection for Quiet {
     const NAME: &'static str = "quiet";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Silent;
 
@@ -140,6 +146,10 @@ impl Projection for Quiet {
         _: &RecordedEvent,
         (): &mut (),
     ) -> Result<(), HandleError> {
+        Ok(())
+    }
+
+    async fn forget(&self, _: &RecordedEvent, (): &mut ()) -> Result<(), HandleError> {
         Ok(())
     }
 }

@@ -33,6 +33,7 @@ struct Everywhere;
 
 impl Projection for Everywhere {
     const NAME: &'static str = "everywhere";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -59,6 +60,10 @@ impl Projection for Everywhere {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    async fn forget(&self, _: &RecordedEvent, _: &mut DocumentsTx) -> Result<(), HandleError> {
         Ok(())
     }
 }

@@ -76,6 +76,7 @@ pub(crate) struct Ledgers<const VERSION: u32>(pub(crate) Gate);
 impl<const VERSION: u32> Projection for Ledgers<VERSION> {
     const NAME: &'static str = "ledgers";
     const VERSION: u32 = VERSION;
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -95,6 +96,15 @@ impl<const VERSION: u32> Projection for Ledgers<VERSION> {
                 tx.update(key, add).await
             }
         }
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

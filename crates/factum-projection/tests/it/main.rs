@@ -8,6 +8,7 @@ mod clock;
 mod competing;
 mod disk;
 
+mod deletion;
 mod delivery;
 mod failure;
 mod handover;

@@ -82,6 +82,7 @@ struct Counts {
 
 impl Projection for Counts {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = PostgresTarget;
 
@@ -118,6 +119,16 @@ impl Projection for Counts {
             let _ = sqlx::query("SELECT 1 / 0").execute(&mut **tx).await;
         }
         self.fails.on(cents).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let sql = sqlx::query("DELETE FROM deposits WHERE account = $1");
+        sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
+        Ok(())
     }
 }
 

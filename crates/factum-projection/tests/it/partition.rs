@@ -164,6 +164,7 @@ struct Sum;
 
 impl Projection for Sum {
     const NAME: &'static str = "sum";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -178,6 +179,15 @@ impl Projection for Sum {
         // Other partitions get their turn between the read and the write.
         tokio::task::yield_now().await;
         tx.put("sum", &(before + cents))
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 
@@ -205,6 +215,7 @@ struct Titles;
 
 impl Projection for Titles {
     const NAME: &'static str = "titles";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -220,6 +231,15 @@ impl Projection for Titles {
         }
         let title = tx.get::<u64>("title").await?.unwrap_or_default();
         tx.put(&format!("last/{}", recorded.stream().key()), &title)
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

@@ -11,9 +11,9 @@ use factum_consumer::{
     WaitError,
 };
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Content, EventId, EventName, EventStore, ExpectedVersion,
-    Guarantees, Kernel, NewEvent, Page, Position, ReadQuery, RecordedEvent, StoreError,
-    StreamChange, StreamId, StreamInfo, Timestamp,
+    AppendBatch, AppendError, Appended, ChangeError, Content, EventId, EventName, EventStore,
+    ExpectedVersion, Guarantees, Kernel, NewEvent, Page, Position, ReadQuery, RecordedEvent,
+    StoreError, StreamChange, StreamId, StreamInfo, Timestamp,
 };
 use factum_memory::{MemoryOptions, MemoryStore};
 use factum_projection::{Documents, Freshness, ProjectionFn, Projections, ReadModel, Stale};
@@ -69,7 +69,7 @@ impl EventStore for Server {
         self.store().stream_info(stream).await
     }
 
-    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, AppendError> {
+    async fn change(&self, s: &StreamId, change: StreamChange) -> Result<StreamInfo, ChangeError> {
         self.store().change(s, change).await
     }
 

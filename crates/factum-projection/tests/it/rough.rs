@@ -51,6 +51,7 @@ struct InDocuments;
 
 impl Projection for InDocuments {
     const NAME: &'static str = "rough";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -63,6 +64,15 @@ impl Projection for InDocuments {
         let key = recorded.stream().key();
         let position = recorded.position();
         tx.update(key, |seen: &mut Vec<Position>| seen.push(position)).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

@@ -74,6 +74,7 @@ struct InDocuments(Poisons, Process);
 
 impl Projection for InDocuments {
     const NAME: &'static str = "simulated";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -86,6 +87,15 @@ impl Projection for InDocuments {
         let version = recorded.version().value();
         tx.update(recorded.stream().key(), |seen: &mut Vec<u64>| seen.push(version)).await?;
         self.0.suffer(recorded.position(), &self.1).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        documents: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        documents.remove(deletion.stream().key());
+        Ok(())
     }
 }
 

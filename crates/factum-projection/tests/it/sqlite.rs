@@ -37,6 +37,7 @@ struct Counts(Fails);
 
 impl Projection for Counts {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = SqliteTarget;
 
@@ -67,6 +68,12 @@ impl Projection for Counts {
             tx.query_row(endless, [], |_| Ok(()))?;
         }
         self.0.on(cents).await
+    }
+
+    async fn forget(&self, deletion: &RecordedEvent, tx: &mut SqliteTx) -> Result<(), HandleError> {
+        let sql = "DELETE FROM deposits WHERE account = ?1";
+        tx.prepare_cached(sql)?.execute([deletion.stream().key()])?;
+        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ fn away() -> StoreError {
 fn conflict() -> VersionConflict {
     let expected = ExpectedVersion::NoStream;
     let actual = StreamVersion::new(1);
-    VersionConflict { stream: ada(), expected, actual }
+    VersionConflict { stream: ada(), expected, actual, deleted_at: None }
 }
 
 fn unwritten() -> EncodeError {

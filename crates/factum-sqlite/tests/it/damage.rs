@@ -3,10 +3,10 @@
 use std::{fs, path::Path};
 
 use factum_kernel::{
-    AppendBatch, EventStore, ExpectedVersion, Query, ReadQuery, StoreError, StoreErrorKind,
-    StreamChange, Tag,
+    AppendBatch, EventStore, ExpectedVersion, Query, ReadQuery, StoreError, StoreErrorKind, Tag,
 };
 use factum_sqlite::{Access, SqliteOptions, SqliteStore};
+use factum_testing::deletion;
 
 use crate::fresh::{Fresh, category, event, stream, tagged};
 
@@ -24,8 +24,7 @@ async fn made() -> Fresh {
         let batch = AppendBatch::new().write(stream("large"), ExpectedVersion::Any, [large]);
         fresh.store.append(batch).await.unwrap();
     }
-    let delete = StreamChange::Delete(ExpectedVersion::Any);
-    fresh.store.change(&stream("key-3"), delete).await.unwrap();
+    fresh.store.append(deletion(stream("key-3"))).await.unwrap();
     fresh.store.close().await.unwrap();
     fresh
 }

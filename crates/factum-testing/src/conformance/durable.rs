@@ -273,22 +273,3 @@ pub(crate) async fn time_never_goes_back_after_reopening(bench: Bench) -> CaseRe
     ensure_eq!(appended.recorded_at, last, "time by a clock an hour behind, after reopening");
     Ok(())
 }
-
-/// Times go on from the last event even if it is erased before the store is opened again.
-pub(crate) async fn time_never_goes_back_after_erasure(bench: Bench) -> CaseResult {
-    let trial = bench.open_durable().await?;
-    let Some(clock) = trial.virtual_clock() else {
-        return Err(Stop::Skipped("the store has a clock of its own"));
-    };
-    trial.grow(ADA, 1).await?;
-    clock.advance(Duration::from_secs(60));
-    trial.grow("account-bob", 2).await?;
-    let last = trial.read_log().await?[2].recorded_at();
-    trial.delete("account-bob").await?;
-    clock.set(last.saturating_sub(Duration::from_secs(3_600)));
-    let trial = trial.reopen().await?;
-    let appended = trial.append(trial.one(ADA, exact(1))).await?;
-    ensure_eq!(appended.first, Position::new(4), "position after erased events");
-    ensure_eq!(appended.recorded_at, last, "time by a clock an hour behind, after erased events");
-    Ok(())
-}

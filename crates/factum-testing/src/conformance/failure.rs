@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use factum_kernel::{AppendError, StoreError, WriteError};
+use factum_kernel::{AppendError, ChangeError, StoreError, WriteError};
 
 /// The reason why a case ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,12 @@ impl Stop {
 impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         Self::Failed(format!("the store answered with an error it should not have: {error:?}"))
+    }
+}
+
+impl From<ChangeError> for Stop {
+    fn from(error: ChangeError) -> Self {
+        Self::Failed(format!("a change that should succeed was answered with {error:?}"))
     }
 }
 

@@ -92,7 +92,7 @@ async fn check_read(
     let found: Vec<_> = walk.events.iter().collect();
     ensure_eq!(ids(&found), ids(&wanted), "positions read by {query:?}");
     ensure!(found == wanted, "{query:?} finds other contents than a read of the whole log");
-    ensure_eq!(walk.head, Position::new(16), "head on the pages of {query:?}");
+    ensure_eq!(walk.head, Position::new(17), "head on the pages of {query:?}");
     Ok(())
 }
 
@@ -106,7 +106,7 @@ const BOTH: [Direction; 2] = [Direction::Forward, Direction::Backward];
 pub(crate) async fn every_scope_reads_alike_in_pages_of_any_size(bench: Bench) -> CaseResult {
     let trial = mixed_log(&bench).await?;
     let log = trial.read_log().await?;
-    ensure_eq!(log.len(), 11, "events in the log");
+    ensure_eq!(log.len(), 12, "events in the log");
     for query in scopes() {
         for events_max in [1, 2, 3, 100, usize::MAX] {
             let query = query.clone().with_events_max(events_max);
@@ -124,7 +124,7 @@ pub(crate) async fn every_scope_reads_alike_in_pages_of_any_size(bench: Bench) -
 pub(crate) async fn reads_begin_at_every_position(bench: Bench) -> CaseResult {
     let trial = mixed_log(&bench).await?;
     let log = trial.read_log().await?;
-    for position in (0..=18).chain(FAR) {
+    for position in (0..=19).chain(FAR) {
         for query in scopes() {
             let query = query.from(ReadFrom::Position(Position::new(position)));
             for (events_max, direction) in [(1, BOTH[0]), (1, BOTH[1]), (3, BOTH[0]), (3, BOTH[1])]
@@ -183,7 +183,7 @@ pub(crate) async fn reads_from_the_wrong_end_are_empty(bench: Bench) -> CaseResu
         let page = trial.page(query.clone().from(ReadFrom::End)).await?;
         ensure_eq!(page.events.len(), 0, "events after the end by {query:?}");
         let through = (page.scanned_through, page.head);
-        let head = Position::new(16);
+        let head = Position::new(17);
         ensure_eq!(through, (head, head), "scanned_through and head after the end by {query:?}");
         let before = query.clone().backward().from(ReadFrom::Start);
         ensure_eq!(trial.read(before).await?.len(), 0, "events before the start by {query:?}");

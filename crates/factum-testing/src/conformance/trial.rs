@@ -374,8 +374,13 @@ impl Trial {
         self.log().change(&stream(id), change).await.within(place)
     }
 
-    pub(crate) async fn delete(&self, id: &str) -> CaseResult<StreamInfo> {
-        self.change(id, StreamChange::Delete(ExpectedVersion::Any)).await
+    /// A batch that deletes a stream.
+    pub(crate) fn deletion(&self, id: &str, expected: impl Into<ExpectedVersion>) -> AppendBatch {
+        AppendBatch::new().delete(stream(id), expected, self.id())
+    }
+
+    pub(crate) async fn delete(&self, id: &str) -> CaseResult<Appended> {
+        self.append(self.deletion(id, ExpectedVersion::Any)).await
     }
 
     pub(crate) async fn head(&self) -> CaseResult<Position> {

@@ -4,8 +4,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Clock, EventStore, Guarantees, Page, Position, ReadQuery,
-    StoreError, StreamChange, StreamId, StreamInfo,
+    AppendBatch, AppendError, Appended, ChangeError, Clock, EventStore, Guarantees, Page, Position,
+    ReadQuery, StoreError, StreamChange, StreamId, StreamInfo,
 };
 use tokio::sync::watch;
 
@@ -101,14 +101,14 @@ impl EventStore for FaultyStore {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         match self.plan.before_write().await {
             Some(Fault::FailBefore) => Err(unavailable().into()),
             Some(Fault::Refuse(kind)) => Err(refused(kind).into()),
-            Some(Fault::DropRequest) => Err(AppendError::Indeterminate(reply_lost())),
+            Some(Fault::DropRequest) => Err(ChangeError::Indeterminate(reply_lost())),
             Some(Fault::DropReply) => {
                 let _ = self.inner.change(stream, change).await;
-                Err(AppendError::Indeterminate(reply_lost()))
+                Err(ChangeError::Indeterminate(reply_lost()))
             }
             _ => self.inner.change(stream, change).await,
         }

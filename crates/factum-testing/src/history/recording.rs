@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, EventStore, Guarantees, Page, Position, ReadQuery,
-    StoreError, StreamChange, StreamId, StreamInfo,
+    AppendBatch, AppendError, Appended, ChangeError, EventStore, Guarantees, Page, Position,
+    ReadQuery, StoreError, StreamChange, StreamId, StreamInfo,
 };
 use tokio::sync::watch;
 
@@ -50,7 +50,7 @@ impl EventStore for RecordingStore {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         self.history.changed(stream);
         self.inner.change(stream, change).await
     }

@@ -84,50 +84,80 @@ flaws! {
             a_failed_check_stores_nothing, a_failed_condition_stores_nothing,
             the_largest_version_is_only_a_wrong_one, failures_take_no_position,
             a_condition_fails_on_each_matching_event, the_failed_condition_is_named,
-            conditions_do_not_match_what_is_erased, one_of_sixteen_claims_a_tag_of_a_long_log]
+            conditions_do_not_match_what_is_erased, one_of_sixteen_claims_a_tag_of_a_long_log,
+            a_deletion_needs_something_to_delete, a_deletion_is_stored_under_its_conditions]
         may_fail [racing_batches_stay_whole, a_group_is_its_members_one_after_another,
-            rivals_on_two_handles_have_one_winner];
+            rivals_on_two_handles_have_one_winner, one_of_sixteen_deletes];
     gathers_streams: GathersStreams
         fails [random_steps_end_as_in_a_model, a_batch_keeps_its_order_where_it_returns_to_a_stream,
             a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time]
         may_fail [];
     versions_of_the_end: VersionsOfTheEnd
         fails [random_steps_end_as_in_a_model, a_batch_keeps_its_order_where_it_returns_to_a_stream,
-            a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time]
+            a_repeated_batch_that_returns_to_a_stream_is_answered_as_the_first_time,
+            a_batch_deletes_and_begins_again]
         may_fail [];
     restarts_versions: RestartsVersions
         fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
-            a_deleted_stream_is_gone_from_every_read, deleting_again_does_nothing,
+            a_deleted_stream_is_gone_from_every_read, a_deletion_needs_something_to_delete,
             impossible_changes_are_invalid, numbers_are_never_given_again,
-            numbers_are_never_given_again_after_reopening, erasure_reaches_other_handles]
-        may_fail [];
+            numbers_are_never_given_again_after_reopening, erasure_reaches_other_handles,
+            a_repeated_deletion_is_answered_as_the_first_time,
+            a_conflict_after_a_deletion_names_it, a_batch_deletes_and_begins_again,
+            a_deletion_is_kept_after_reopening, every_scope_reads_alike_in_pages_of_any_size,
+            reads_begin_at_every_position, streams_are_read_from_every_version,
+            reads_begin_at_every_time]
+        may_fail [bounds_and_rows_are_of_one_moment, a_page_shows_a_deletion_or_what_it_erased,
+            a_deletion_among_others_is_one_of_them, one_of_sixteen_deletes];
     deletes_uncounted: DeletesUncounted
         fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
-            a_deleted_stream_is_gone_from_every_read, deleting_again_does_nothing,
+            a_deleted_stream_is_gone_from_every_read, a_deletion_needs_something_to_delete,
             numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
-            erasure_reaches_other_handles]
-        may_fail [];
+            erasure_reaches_other_handles, a_repeated_deletion_is_answered_as_the_first_time,
+            every_scope_reads_alike_in_pages_of_any_size, reads_begin_at_every_position,
+            streams_are_read_from_every_version, reads_begin_at_every_time,
+            a_conflict_after_a_deletion_names_it, a_batch_deletes_and_begins_again,
+            a_deletion_is_kept_after_reopening]
+        may_fail [bounds_and_rows_are_of_one_moment, one_of_sixteen_deletes,
+            a_deletion_among_others_is_one_of_them];
     forgets_deletion: ForgetsDeletion
         fails [random_steps_end_as_in_a_model, expectations_of_a_deleted_stream,
             numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
-            erasure_reaches_other_handles]
+            erasure_reaches_other_handles, a_deletion_is_kept_after_reopening,
+            a_conflict_after_a_deletion_names_it, a_deletion_needs_something_to_delete]
         may_fail [];
+    deletes_late: DeletesLate
+        fails [random_steps_end_as_in_a_model, a_batch_deletes_and_begins_again]
+        may_fail [];
+    deletes_nothing: DeletesNothing
+        fails [random_steps_end_as_in_a_model, a_deletion_needs_something_to_delete,
+            a_repeated_deletion_is_answered_as_the_first_time]
+        may_fail [one_of_sixteen_deletes];
+    hides_deletion: HidesDeletion
+        fails [a_conflict_after_a_deletion_names_it]
+        may_fail [random_steps_end_as_in_a_model, one_of_sixteen_deletes];
+    deletes_silently: DeletesSilently
+        fails [random_steps_end_as_in_a_model, a_deleted_stream_is_gone_from_every_read,
+            a_deletion_is_an_event, a_batch_deletes_and_begins_again,
+            a_deletion_is_kept_after_reopening, erasure_reaches_other_handles,
+            a_deletion_can_expect_a_version, a_repeated_deletion_is_answered_as_the_first_time,
+            numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
+            a_deletion_is_stored_under_its_conditions, every_scope_reads_alike_in_pages_of_any_size]
+        may_fail [a_deletion_among_others_is_one_of_them];
+    erases_later: ErasesLater
+        fails []
+        may_fail [a_page_shows_a_deletion_or_what_it_erased, bounds_and_rows_are_of_one_moment];
     burns_positions: BurnsPositions
         fails [random_steps_end_as_in_a_model, a_wrong_version_stores_nothing_of_the_batch,
             a_failed_check_stores_nothing, a_failed_condition_stores_nothing,
             failures_take_no_position, a_failed_batch_is_not_remembered,
             numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
-            two_handles_share_one_log, erasure_reaches_other_handles]
+            two_handles_share_one_log, erasure_reaches_other_handles,
+            a_batch_deletes_and_begins_again, a_deletion_needs_something_to_delete,
+            a_deletion_can_expect_a_version, a_deletion_is_stored_under_its_conditions]
         may_fail [racing_batches_stay_whole, racing_conflicts_leave_no_hole,
             one_of_sixteen_rivals_wins, a_group_is_its_members_one_after_another,
-            rivals_on_two_handles_have_one_winner];
-    reuses_positions: ReusesPositions
-        fails [random_steps_end_as_in_a_model, a_deleted_stream_is_gone_from_every_read,
-            numbers_are_never_given_again, numbers_are_never_given_again_after_reopening,
-            erasure_reaches_other_handles, a_log_of_which_all_is_erased_goes_on,
-            time_never_goes_back_after_erasure,
-            a_tag_comes_again_after_all_its_events_were_erased]
-        may_fail [];
+            rivals_on_two_handles_have_one_winner, a_deletion_among_others_is_one_of_them];
     hides_erased: HidesErased
         fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
             reads_begin_at_every_position, streams_are_read_from_every_version,
@@ -137,8 +167,9 @@ flaws! {
             retention_keeps_the_last_events, retention_keeps_the_last_event_of_a_batch,
             retention_by_age_keeps_the_last_event, retention_is_kept_after_reopening,
             erasure_reaches_other_handles, some_of_the_ids_are_invalid_beside_erased_events,
-            a_log_of_which_all_is_erased_goes_on]
-        may_fail [];
+            a_deletion_is_kept_after_reopening, a_deletion_is_an_event,
+            a_deletion_is_stored_under_its_conditions]
+        may_fail [a_deletion_among_others_is_one_of_them];
     head_after_rows: HeadAfterRows
         fails []
         may_fail [a_live_log_reader_misses_nothing, a_live_category_reader_misses_nothing,
@@ -179,20 +210,23 @@ flaws! {
             a_batch_stored_twice_is_answered_as_the_first_time,
             a_retry_from_a_clock_that_is_ahead_is_recognised,
             a_retry_is_recognised_at_every_place_of_a_stream,
-            what_is_left_of_a_batch_answers_for_it]
+            what_is_left_of_a_batch_answers_for_it,
+            a_repeated_deletion_is_answered_as_the_first_time]
         may_fail [one_of_sixteen_rivals_wins, one_of_sixteen_creates_a_stream,
             checks_prevent_write_skew, a_group_is_its_members_one_after_another,
             one_of_sixteen_claims_a_tag, copies_at_the_same_moment_are_stored_once,
             a_cancelled_append_can_be_repeated, a_cancelled_append_is_recognised_by_its_version,
             cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner,
-            one_of_sixteen_claims_a_tag_of_a_long_log];
+            one_of_sixteen_claims_a_tag_of_a_long_log, one_of_sixteen_deletes];
     conditions_from_before: ConditionsFromBefore
         fails []
-        may_fail [one_of_sixteen_claims_a_tag, rivals_on_two_handles_have_one_winner,
+        may_fail [a_deletion_among_others_is_one_of_them,
+            one_of_sixteen_claims_a_tag, rivals_on_two_handles_have_one_winner,
             one_of_sixteen_claims_a_tag_of_a_long_log];
     false_conflicts: FalseConflicts
         fails [random_steps_end_as_in_a_model, a_condition_never_fails_without_a_match,
-            conditions_do_not_match_what_is_erased, one_of_sixteen_claims_a_tag_of_a_long_log]
+            conditions_do_not_match_what_is_erased, one_of_sixteen_claims_a_tag_of_a_long_log,
+            a_deletion_is_stored_under_its_conditions]
         may_fail [a_group_is_its_members_one_after_another, one_of_sixteen_claims_a_tag,
             unrelated_tags_never_fail, rivals_on_two_handles_have_one_winner];
     ignores_after: IgnoresAfter
@@ -201,7 +235,7 @@ flaws! {
         may_fail [];
     matches_erased: MatchesErased
         fails [random_steps_end_as_in_a_model, conditions_do_not_match_what_is_erased,
-            one_of_sixteen_claims_a_tag_of_a_long_log]
+            one_of_sixteen_claims_a_tag_of_a_long_log, a_deletion_is_stored_under_its_conditions]
         may_fail [];
     forgets_retries: ForgetsRetries
         fails [random_steps_end_as_in_a_model, a_repeated_batch_is_answered_as_the_first_time,
@@ -216,7 +250,8 @@ flaws! {
             a_retry_from_a_clock_that_is_ahead_is_recognised,
             a_retry_is_recognised_at_every_place_of_a_stream,
             some_of_the_ids_are_invalid_beside_erased_events,
-            what_is_left_of_a_batch_answers_for_it]
+            what_is_left_of_a_batch_answers_for_it,
+            a_repeated_deletion_is_answered_as_the_first_time]
         may_fail [copies_at_the_same_moment_are_stored_once, a_cancelled_append_can_be_repeated,
             a_cancelled_append_is_recognised_by_its_version, cancelled_rivals_leave_one_winner];
     ignores_mark: IgnoresMark
@@ -226,7 +261,8 @@ flaws! {
             a_retry_is_recognised_by_another_handle,
             a_batch_stored_twice_is_answered_as_the_first_time,
             a_retry_from_a_clock_that_is_ahead_is_recognised,
-            some_of_the_ids_are_invalid_beside_erased_events]
+            some_of_the_ids_are_invalid_beside_erased_events,
+            a_repeated_deletion_is_answered_as_the_first_time]
         may_fail [];
     looks_at_first_id: LooksAtFirstId
         fails [some_of_the_ids_but_not_all_is_invalid,
@@ -260,8 +296,7 @@ flaws! {
     forgets_on_reopen: ForgetsOnReopen
         fails [numbers_are_never_given_again_after_reopening, retention_is_kept_after_reopening,
             everything_is_there_after_reopening, a_retry_is_recognised_after_reopening,
-            time_never_goes_back_after_reopening, a_log_of_which_all_is_erased_goes_on,
-            time_never_goes_back_after_erasure]
+            time_never_goes_back_after_reopening, a_deletion_is_kept_after_reopening]
         may_fail [close_finishes_what_was_accepted, many_that_open_a_new_log_at_once_make_one];
     changes_lineage: ChangesLineage
         fails [everything_is_there_after_reopening]
@@ -277,7 +312,9 @@ flaws! {
             copies_at_the_same_moment_are_stored_once, close_finishes_what_was_accepted,
             a_cancelled_append_can_be_repeated, a_cancelled_append_is_recognised_by_its_version,
             cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner,
-            one_of_sixteen_claims_a_tag_of_a_long_log, many_that_open_a_new_log_at_once_make_one];
+            one_of_sixteen_claims_a_tag_of_a_long_log, many_that_open_a_new_log_at_once_make_one,
+            a_page_shows_a_deletion_or_what_it_erased, a_deletion_among_others_is_one_of_them,
+            one_of_sixteen_deletes];
     never_wakes: NeverWakes
         fails [the_head_is_known_after_reopening, the_head_wakes_readers,
             the_head_follows_other_handles]
@@ -294,13 +331,14 @@ flaws! {
             close_finishes_what_was_accepted, a_cancelled_append_can_be_repeated,
             a_cancelled_append_is_recognised_by_its_version, a_cancelled_append_is_whole_or_absent,
             cancelled_rivals_leave_one_winner, rivals_on_two_handles_have_one_winner,
-            one_of_sixteen_claims_a_tag_of_a_long_log, many_that_open_a_new_log_at_once_make_one];
+            one_of_sixteen_claims_a_tag_of_a_long_log, many_that_open_a_new_log_at_once_make_one,
+            a_page_shows_a_deletion_or_what_it_erased, a_deletion_among_others_is_one_of_them,
+            one_of_sixteen_deletes];
     halves_cancelled: HalvesCancelled
         fails []
         may_fail [a_cancelled_append_can_be_repeated, a_cancelled_append_is_whole_or_absent];
     time_goes_back: TimeGoesBack
-        fails [time_never_goes_back, time_never_goes_back_after_reopening,
-            time_never_goes_back_after_erasure]
+        fails [time_never_goes_back, time_never_goes_back_after_reopening]
         may_fail [];
     unbounded_pages: UnboundedPages
         fails [random_steps_end_as_in_a_model, every_scope_reads_alike_in_pages_of_any_size,
@@ -320,7 +358,8 @@ flaws! {
         fails [failures_take_no_position, nonsense_is_invalid,
             the_largest_event_fits_and_one_byte_more_does_not,
             the_longest_batch_fits_and_one_event_more_does_not,
-            the_largest_batch_fits_and_one_byte_more_does_not, checks_and_conditions_are_limited]
+            the_largest_batch_fits_and_one_byte_more_does_not, checks_and_conditions_are_limited,
+            a_deletion_comes_first_and_is_whole]
         may_fail [];
     closes_too_early: ClosesTooEarly
         fails []
@@ -335,8 +374,7 @@ flaws! {
             time_never_goes_back_after_reopening, two_handles_share_one_log,
             the_head_follows_other_handles, a_retry_is_recognised_by_another_handle,
             erasure_reaches_other_handles, documents_are_shared_by_handles,
-            a_log_of_which_all_is_erased_goes_on, time_never_goes_back_after_erasure,
-            many_that_open_a_new_log_at_once_make_one]
+            many_that_open_a_new_log_at_once_make_one, a_deletion_is_kept_after_reopening]
         may_fail [close_finishes_what_was_accepted, rivals_on_two_handles_have_one_winner];
     reader_writes: ReaderWrites
         fails [a_reader_sees_what_is_stored_and_changes_nothing]
@@ -358,7 +396,7 @@ flaws! {
     prefix_streams: PrefixStreams
         fails [every_scope_reads_alike_in_pages_of_any_size, reads_begin_at_every_position,
             streams_are_read_from_every_version, reads_begin_at_every_time]
-        may_fail [];
+        may_fail [a_deletion_among_others_is_one_of_them];
     forgets_retention: ForgetsRetention
         fails [random_steps_end_as_in_a_model, retention_keeps_the_last_events,
             retention_keeps_the_last_event_of_a_batch, retention_by_age_keeps_the_last_event,
@@ -409,15 +447,9 @@ flaws! {
     judges_few_items: JudgesFewItems
         fails [checks_and_conditions_are_limited]
         may_fail [];
-    forgets_emptied: ForgetsEmptied
-        fails [a_log_of_which_all_is_erased_goes_on]
-        may_fail [];
     makes_twice: MakesTwice
         fails []
         may_fail [many_that_open_a_new_log_at_once_make_one];
-    time_of_the_kept: TimeOfTheKept
-        fails [time_never_goes_back_after_erasure]
-        may_fail [];
     clears_one_step: ClearsOneStep
         fails [a_large_range_is_cleared_whole]
         may_fail [];

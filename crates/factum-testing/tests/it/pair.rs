@@ -2,15 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use factum_kernel::{
-    AppendBatch, EventId, EventStore, ExpectedVersion, ReadQuery, StreamChange, SystemClock,
-};
+use factum_kernel::{AppendBatch, EventId, EventStore, ExpectedVersion, ReadQuery, SystemClock};
 use factum_testing::{
     PairWriter, Pairs,
     batch::{event, stream},
     check_log,
     conformance::{Setup, Subject},
-    positions,
+    deletion, positions,
 };
 
 use crate::toy::{Flaw, ToySubject};
@@ -84,9 +82,9 @@ async fn what_is_erased_is_no_hole() {
     for _ in 0..3 {
         store.append(one("{}")).await.unwrap();
     }
-    store.change(&stream("one"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("one"))).await.unwrap();
     store.append(one("{}")).await.unwrap();
-    assert_eq!(check_log(&*store).await.value(), 4);
+    assert_eq!(check_log(&*store).await.value(), 5);
 }
 
 #[tokio::test]
@@ -94,7 +92,7 @@ async fn what_is_erased_is_no_hole() {
 async fn erased_events_that_the_log_does_not_show_are_a_hole() {
     let store = open(Flaw::HidesErased).await;
     store.append(one("{}")).await.unwrap();
-    store.change(&stream("one"), StreamChange::Delete(ExpectedVersion::Any)).await.unwrap();
+    store.append(deletion(stream("one"))).await.unwrap();
     check_log(&*store).await;
 }
 

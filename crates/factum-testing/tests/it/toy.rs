@@ -19,9 +19,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, Clock, Document, Durability, EventStore, Guarantees,
-    Limits, Lineage, Page, Position, ReadQuery, RecordedEvent, Scope, StoreError, StreamChange,
-    StreamId, StreamInfo, Writers,
+    AppendBatch, AppendError, Appended, ChangeError, Clock, Document, Durability, EventStore,
+    Guarantees, Limits, Lineage, Page, Position, ReadQuery, RecordedEvent, Scope, StoreError,
+    StreamChange, StreamId, StreamInfo, Writers,
 };
 use factum_testing::conformance::{CommitDelay, OpenError, Setup, Stores, Subject};
 use tokio::{
@@ -164,8 +164,6 @@ impl Subject for ToySubject {
         let mut log = self.disk.log.lock().unwrap();
         match self.flaw {
             Flaw::MakesTwice if is_new => *log = Log::new(new_lineage()),
-            Flaw::ForgetsEmptied if log.events().next().is_none() => log.slots.clear(),
-            Flaw::TimeOfTheKept => log.forget_erased_times(),
             Flaw::ForgetsOnReopen => log.forget_last(),
             Flaw::ChangesLineage => log.lineage = new_lineage(),
             Flaw::ForgetsDocuments => *self.disk.documents.lock().unwrap() = Documents::default(),
@@ -259,7 +257,12 @@ impl Toy {
         if self.flaw == Flaw::ShowsUncommitted {
             self.publish(log.clone());
             self.commit_delay().await;
-            self.publish(before);
+            self.publish(before.clone());
+        }
+        if self.flaw == Flaw::ErasesLater && batch.deletions().next().is_some() {
+            let mut shown = log.clone();
+            shown.slots[..before.slots.len()].clone_from_slice(&before.slots);
+            self.publish(shown);
         }
         self.commit_delay().await;
         let unlucky = self.delay.is_some() && log.head().value() % 5 == 4;
@@ -360,7 +363,7 @@ impl EventStore for Toy {
         &self,
         stream: &StreamId,
         change: StreamChange,
-    ) -> Result<StreamInfo, AppendError> {
+    ) -> Result<StreamInfo, ChangeError> {
         self.check_writes()?;
         let _writer = self.disk.writer.lock().await;
         let mut log = self.log();

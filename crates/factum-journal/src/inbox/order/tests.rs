@@ -40,7 +40,7 @@ fn orders() -> Vec<Order> {
         Order::Change(ada.clone(), StreamChange::Retain(retention)),
         Order::Change(ada.clone(), StreamChange::Retain(Retention::default())),
         Order::Change(ada.clone(), StreamChange::TruncateBefore(version)),
-        Order::Change(ada, StreamChange::Delete(ExpectedVersion::NoStream)),
+        Order::Append(AppendBatch::new().delete(ada, version, event("a").id)),
         Order::Write(write),
         Order::Clear(KeyRange::all()),
         Order::Clear(KeyRange::prefix("a/")),

@@ -35,6 +35,7 @@ struct Totals<const VERSION: u32>(Gate);
 impl<const VERSION: u32> Projection for Totals<VERSION> {
     const NAME: &'static str = "totals";
     const VERSION: u32 = VERSION;
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = PostgresTarget;
 
@@ -69,6 +70,16 @@ impl<const VERSION: u32> Projection for Totals<VERSION> {
         };
         let key = recorded.stream().key();
         sqlx::query(sql).bind(key).bind(cents.cast_signed()).execute(&mut **tx).await?;
+        Ok(())
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let sql = sqlx::query("DELETE FROM totals WHERE account = $1");
+        sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
         Ok(())
     }
 }

@@ -124,6 +124,7 @@ struct Waits {
 
 impl Projection for Waits {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = PostgresTarget;
 
@@ -145,6 +146,16 @@ impl Projection for Waits {
             }
         }
         insert(recorded, cents).execute(&mut **tx).await.map_err(Unsent::from)?;
+        Ok(())
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let sql = sqlx::query("DELETE FROM deposits WHERE account = $1");
+        sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
         Ok(())
     }
 }
@@ -170,6 +181,7 @@ struct Slow;
 
 impl Projection for Slow {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = PostgresTarget;
 
@@ -180,6 +192,16 @@ impl Projection for Slow {
         _: &mut PostgresTx,
     ) -> Result<(), HandleError> {
         SystemClock.sleep(Duration::from_millis(200)).await;
+        Ok(())
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let sql = sqlx::query("DELETE FROM deposits WHERE account = $1");
+        sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
         Ok(())
     }
 }
@@ -209,6 +231,7 @@ struct Twice {
 
 impl Projection for Twice {
     const NAME: &'static str = "counts";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = PostgresTarget;
 
@@ -223,6 +246,16 @@ impl Projection for Twice {
             insert(recorded, cents).execute(&self.other).await.map_err(Unsent::from)?;
         }
         insert(recorded, cents).execute(&mut **tx).await?;
+        Ok(())
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let sql = sqlx::query("DELETE FROM deposits WHERE account = $1");
+        sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
         Ok(())
     }
 }

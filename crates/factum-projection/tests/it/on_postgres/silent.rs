@@ -42,6 +42,7 @@ struct Totals {
 
 impl Projection for Totals {
     const NAME: &'static str = "totals";
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = PostgresTarget;
 
@@ -68,6 +69,16 @@ impl Projection for Totals {
                 std::future::pending::<()>().await;
             }
         }
+        Ok(())
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        tx: &mut PostgresTx,
+    ) -> Result<(), HandleError> {
+        let sql = sqlx::query("DELETE FROM totals WHERE account = $1");
+        sql.bind(deletion.stream().key()).execute(&mut **tx).await?;
         Ok(())
     }
 }

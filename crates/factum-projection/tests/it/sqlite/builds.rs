@@ -32,6 +32,7 @@ struct Totals<const VERSION: u32>(Gate);
 impl<const VERSION: u32> Projection for Totals<VERSION> {
     const NAME: &'static str = "totals";
     const VERSION: u32 = VERSION;
+    const CATEGORIES: &[&str] = &["account"];
     type Event = AccountEvent;
     type Target = SqliteTarget;
 
@@ -65,6 +66,12 @@ impl<const VERSION: u32> Projection for Totals<VERSION> {
             }
         };
         tx.prepare_cached(sql)?.execute((recorded.stream().key(), cents.cast_signed()))?;
+        Ok(())
+    }
+
+    async fn forget(&self, deletion: &RecordedEvent, tx: &mut SqliteTx) -> Result<(), HandleError> {
+        let sql = "DELETE FROM totals WHERE account = ?1";
+        tx.prepare_cached(sql)?.execute([deletion.stream().key()])?;
         Ok(())
     }
 }

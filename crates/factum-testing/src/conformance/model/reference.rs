@@ -70,10 +70,19 @@ impl Reference {
     pub(super) fn obstacles(&self, batch: &AppendBatch) -> Vec<Obstacle> {
         let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
         let checked = batch.checks().iter().map(|check| (&check.stream, check.expected));
-        let versions = written.chain(checked).filter_map(|(stream, expected)| {
+        let deleted = batch.deletions().map(|stream| (stream, ExpectedVersion::StreamExists));
+        let versions = written.chain(checked).chain(deleted).filter_map(|(stream, expected)| {
             let bounds = self.info(stream.as_str()).bounds;
-            let conflict =
-                VersionConflict { stream: stream.clone(), expected, actual: bounds.version };
+            let seen = match expected {
+                ExpectedVersion::Exact(version) => version,
+                _ => StreamVersion::ZERO,
+            };
+            let conflict = VersionConflict {
+                stream: stream.clone(),
+                expected,
+                actual: bounds.version,
+                deleted_at: Some(bounds.deleted_at).filter(|deleted_at| *deleted_at > seen),
+            };
             (!bounds.matches(expected)).then_some(Obstacle::Version(conflict))
         });
         let conditions = batch.conditions().iter().enumerate().filter_map(|(condition, wanted)| {
@@ -105,6 +114,9 @@ impl Reference {
                 };
                 let event = RecordedEvent::from_new(header, write.stream.as_ref(), new);
                 self.log.push(Some(event));
+                if new.is_deletion() {
+                    self.delete(&write.stream);
+                }
             }
             versions.push(self.info(write.stream.as_str()).bounds.version);
             self.apply_retention(&write.stream);
@@ -127,6 +139,19 @@ impl Reference {
     /// Returns whether it was stored and nothing of it is left.
     pub(super) fn is_erased(&self, batch: &AppendBatch) -> bool {
         self.answer(batch).is_some() && !batch.events().any(|event| self.is_kept(event.id))
+    }
+
+    /// Returns whether events that came after an expected version are erased, so that a store can't
+    /// tell whether the batch was stored.
+    pub(super) fn may_be_erased(&self, batch: &AppendBatch) -> bool {
+        batch.writes().iter().any(|write| {
+            let erased = self.info(write.stream.as_str()).bounds.erased_through;
+            match write.expected {
+                ExpectedVersion::Exact(expected) => erased > expected,
+                ExpectedVersion::NoStream => erased > StreamVersion::ZERO,
+                ExpectedVersion::Any | ExpectedVersion::StreamExists => false,
+            }
+        })
     }
 
     /// The versions of the first answer. For a stream without an expected version in which nothing
@@ -155,21 +180,16 @@ impl Reference {
                 self.apply_retention(&id);
             }
             StreamChange::TruncateBefore(first) => self.erase(&id, first.previous()),
-            StreamChange::Delete(_) => {
-                let bounds = self.info(id.as_str()).bounds;
-                if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
-                    self.delete(&id, bounds.version.next());
-                }
-            }
             other => unreachable!("steps have no such change: {other:?}"),
         }
     }
 
-    /// A deletion takes a version of its own.
-    fn delete(&mut self, id: &StreamId, version: StreamVersion) {
-        self.erase(id, version);
+    /// Erases all that is before a deletion, whose own event is the stream's last.
+    fn delete(&mut self, id: &StreamId) {
+        let version = self.info(id.as_str()).bounds.version;
+        self.erase(id, version.previous());
         if let Some(info) = self.streams.get_mut(id) {
-            (info.bounds.version, info.bounds.deleted_at) = (version, version);
+            info.bounds.deleted_at = version;
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Draft {
     first: usize,
     /// The distance from the first stream to the second, if a second one is written after it.
     second: Option<usize>,
+    /// True if the first stream is deleted before it is written.
+    deletes: bool,
     /// True if the first stream is written once more after that.
     returns: bool,
     /// The expected version of the first write; later writes expect any.
@@ -77,8 +79,11 @@ impl Draft {
             (0..self.count).map(|_| trial.tagged(&tags)).collect()
         };
         let first = id(self.first);
-        let mut batch =
-            AppendBatch::new().write(stream(first), self.expect.of(model, first), events());
+        let expected = self.expect.of(model, first);
+        let mut batch = match self.deletes {
+            true => trial.deletion(first, expected),
+            false => AppendBatch::new().write(stream(first), expected, events()),
+        };
         if let Some(distance) = self.second {
             let second = id(self.first + distance);
             batch = batch.write(stream(second), ExpectedVersion::Any, events());
@@ -122,17 +127,10 @@ fn draft() -> impl Strategy<Value = Draft> {
         option::of(0..3_usize),
         option::weighted(0.2, expect()),
         condition,
-        bool::weighted(0.3),
+        (bool::weighted(0.3), bool::weighted(0.2)),
     );
-    parts.prop_map(|(first, second, expect, count, tag, check, condition, returns)| Draft {
-        first,
-        second,
-        returns,
-        expect,
-        count,
-        tag,
-        check,
-        condition,
+    parts.prop_map(|(first, second, expect, count, tag, check, condition, (returns, deletes))| {
+        Draft { first, second, deletes, returns, expect, count, tag, check, condition }
     })
 }
 
@@ -148,13 +146,10 @@ fn expect() -> impl Strategy<Value = Expect> {
 }
 
 fn change() -> impl Strategy<Value = StreamChange> {
-    let version = || (0..9_u64).prop_map(StreamVersion::new);
+    let version = (0..9_u64).prop_map(StreamVersion::new);
     let keep = option::of(0..4_u64);
     prop_oneof![
-        2 => version().prop_map(StreamChange::TruncateBefore),
-        2 => Just(StreamChange::Delete(ExpectedVersion::Any)),
-        1 => Just(StreamChange::Delete(ExpectedVersion::StreamExists)),
-        1 => version().prop_map(|version| StreamChange::Delete(version.into())),
+        2 => version.prop_map(StreamChange::TruncateBefore),
         2 => keep.prop_map(|events_max| {
             StreamChange::Retain(Retention { events_max, age_max: None })
         }),

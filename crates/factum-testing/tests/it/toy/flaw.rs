@@ -17,10 +17,18 @@ pub(crate) enum Flaw {
     DeletesUncounted,
     /// Law 2: takes a deleted stream for one that never existed.
     ForgetsDeletion,
+    /// Law 1: a deletion also erases what its batch writes to the stream after it.
+    DeletesLate,
+    /// Law 2: deletes streams that have nothing to delete.
+    DeletesNothing,
+    /// Law 2: a conflict does not name the deletion.
+    HidesDeletion,
+    /// Law 3: a deletion erases its own event too.
+    DeletesSilently,
+    /// Law 5: shows a deletion before it has erased what is older.
+    ErasesLater,
     /// Law 3: a conflict takes a position.
     BurnsPositions,
-    /// Law 3: positions of erased events at the end are given again.
-    ReusesPositions,
     /// Law 3: does not report erased ranges.
     HidesErased,
     /// Law 4: the number of a page is from a later snapshot than its rows.
@@ -81,8 +89,6 @@ pub(crate) enum Flaw {
     BlamesErasure,
     /// Law 9: the last event is gone after reopening.
     ForgetsOnReopen,
-    /// Law 9: a log whose events are all erased begins again when it is reopened.
-    ForgetsEmptied,
     /// Law 9: each of several openings of a new log makes it.
     MakesTwice,
     /// Law 9: it is another log after reopening.
@@ -97,8 +103,6 @@ pub(crate) enum Flaw {
     HalvesCancelled,
     /// Law 12: takes the clock's time unchanged.
     TimeGoesBack,
-    /// Law 12: after reopening, knows only the times of the events that are left.
-    TimeOfTheKept,
     /// Law 13: returns everything on one page.
     UnboundedPages,
     /// Law 13: a page without room for the next event is empty.

@@ -6,9 +6,9 @@ use std::{
 };
 
 use factum_kernel::{
-    AppendBatch, AppendError, Appended, EventHeader, ExpectedVersion, Lineage, NewEvent, Position,
-    Query, RETRY_WINDOW, RecordedEvent, Retention, StoreError, StreamBounds, StreamChange,
-    StreamId, StreamInfo, StreamVersion, StreamWrite, Timestamp, VersionConflict,
+    AppendBatch, AppendError, Appended, ChangeError, EventHeader, ExpectedVersion, Lineage,
+    NewEvent, Position, Query, RETRY_WINDOW, RecordedEvent, Retention, StoreError, StreamBounds,
+    StreamChange, StreamId, StreamInfo, StreamVersion, StreamWrite, Timestamp, VersionConflict,
 };
 
 use super::{Flaw, STEP};
@@ -87,12 +87,6 @@ impl Log {
         }
     }
 
-    /// Flawed: the time of the last event that is left.
-    pub(super) fn forget_erased_times(&mut self) {
-        let times = self.events().map(RecordedEvent::recorded_at);
-        self.last_time = times.max().unwrap_or_default();
-    }
-
     pub(super) fn append(
         &mut self,
         batch: &AppendBatch,
@@ -144,7 +138,9 @@ impl Log {
     fn conflict(&self, batch: &AppendBatch, flaw: Flaw) -> Result<(), AppendError> {
         let written = batch.writes().iter().map(|write| (&write.stream, write.expected));
         let checked = batch.checks().iter().map(|check| (&check.stream, check.expected));
-        for (stream, expected) in written.chain(checked) {
+        let deleted = batch.deletions().map(|stream| (stream, ExpectedVersion::StreamExists));
+        let deleted = deleted.filter(|_| flaw != Flaw::DeletesNothing);
+        for (stream, expected) in written.chain(checked).chain(deleted) {
             let bounds = self.bounds(stream);
             let forgotten = flaw == Flaw::ForgetsDeletion && bounds.is_deleted();
             let matches = if forgotten {
@@ -155,7 +151,13 @@ impl Log {
             if !matches {
                 let stream = stream.clone();
                 let actual = bounds.version;
-                return Err(VersionConflict { stream, expected, actual }.into());
+                let seen = match expected {
+                    ExpectedVersion::Exact(version) => version,
+                    _ => StreamVersion::ZERO,
+                };
+                let deleted_at = Some(bounds.deleted_at).filter(|deleted| *deleted > seen);
+                let deleted_at = deleted_at.filter(|_| flaw != Flaw::HidesDeletion);
+                return Err(VersionConflict { stream, expected, actual, deleted_at }.into());
             }
         }
         Ok(())
@@ -299,11 +301,17 @@ impl Log {
             let write = &batch.writes()[at];
             for event in &write.events {
                 self.push(&write.stream, event, now);
+                if event.is_deletion() && flaw != Flaw::DeletesLate {
+                    self.delete(&write.stream, flaw);
+                }
             }
             versions[at] = self.bounds(&write.stream).version;
             if flaw != Flaw::ForgetsRetention {
                 self.apply_retention(&write.stream, now, flaw);
             }
+        }
+        if flaw == Flaw::DeletesLate {
+            batch.deletions().for_each(|stream| self.delete(stream, flaw));
         }
         if flaw == Flaw::VersionsOfTheEnd {
             let last = |write: &StreamWrite| self.bounds(&write.stream).version;
@@ -345,35 +353,29 @@ impl Log {
         change: StreamChange,
         now: Timestamp,
         flaw: Flaw,
-    ) -> Result<(), AppendError> {
-        let bounds = self.bounds(stream);
-        change.check(bounds.version)?;
+    ) -> Result<(), ChangeError> {
+        change.check(self.bounds(stream).version)?;
         match change {
             StreamChange::Retain(retention) => {
                 self.streams.entry(stream.clone()).or_default().retention = retention;
                 self.apply_retention(stream, now, flaw);
             }
             StreamChange::TruncateBefore(first) => self.erase(stream, first.previous(), flaw),
-            StreamChange::Delete(expected) => {
-                if !bounds.matches(expected) {
-                    let stream = stream.clone();
-                    let actual = bounds.version;
-                    return Err(VersionConflict { stream, expected, actual }.into());
-                }
-                if bounds.version > StreamVersion::ZERO && !bounds.is_deleted() {
-                    self.delete(stream, bounds.version, flaw);
-                }
-            }
             _ => return Err(StoreError::invalid("a change that toys don't know").into()),
         }
         Ok(())
     }
 
-    fn delete(&mut self, stream: &StreamId, last: StreamVersion, flaw: Flaw) {
-        let version = if flaw == Flaw::DeletesUncounted { last } else { last.next() };
-        self.erase(stream, version, flaw);
+    /// Erases what a stream had before the deletion that was just appended to it.
+    fn delete(&mut self, stream: &StreamId, flaw: Flaw) {
+        let version = self.bounds(stream).version;
+        let through = if flaw == Flaw::DeletesSilently { version } else { version.previous() };
+        self.erase(stream, through, flaw);
         if let Some(info) = self.streams.get_mut(stream) {
-            (info.bounds.version, info.bounds.deleted_at) = (version, version);
+            info.bounds.deleted_at = version;
+            if flaw == Flaw::DeletesUncounted {
+                info.bounds.version = version.previous();
+            }
             if flaw == Flaw::RestartsVersions {
                 *info = StreamInfo::default();
             }
@@ -404,9 +406,6 @@ impl Log {
             let left: BTreeSet<&str> = self.events().flat_map(RecordedEvent::tags).collect();
             let gone = erased.into_iter().filter(|tag| !left.contains(tag.as_str()));
             self.gone_tags.extend(gone.collect::<Vec<_>>());
-        }
-        while flaw == Flaw::ReusesPositions && matches!(self.slots.last(), Some(Slot::Erased(_))) {
-            self.slots.pop();
         }
     }
 

@@ -7,8 +7,8 @@ use factum::{
     event::StreamId,
     read::{Direction, ErasedRange, Page, ReadFrom, Scope},
     store::{
-        AppendBatch, AppendError, Appended, ExpectedRevision, Revision, ScanQuery, StoreErrorKind,
-        Stores, WriteBatch, WriteError,
+        AppendBatch, AppendError, Appended, ChangeError, ExpectedRevision, Revision, ScanQuery,
+        StoreErrorKind, Stores, WriteBatch, WriteError,
     },
 };
 
@@ -48,7 +48,8 @@ impl Subject {
             Step::Change(stream, change) => {
                 match self.stores.events.change(stream, *change).await {
                     Ok(info) => format!("{info:?}"),
-                    Err(error) => refusal(&error),
+                    Err(ChangeError::Store(error)) => invalid(&error),
+                    Err(other) => panic!("{other:?}"),
                 }
             }
             Step::Read(query) => match self.walk(query.clone()).await {

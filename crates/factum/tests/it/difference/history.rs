@@ -183,6 +183,10 @@ impl Known {
             {
                 events.push(old.clone());
             }
+            if self.random.is_one_in(12) {
+                let id = EventId::new(self.ids.uuid(made_at));
+                events.insert(0, NewEvent::deletion(id));
+            }
             batch = batch.write(stream(STREAMS[at]), self.expected(at), events);
         }
         let checked = (first + streams) % STREAMS.len();
@@ -234,11 +238,9 @@ impl Known {
     fn change(&mut self) -> StreamChange {
         let version = |random: &mut Random, most: u64| StreamVersion::new(random.below(most + 2));
         let most = *self.random.one_of(&self.versions.each_ref());
-        match self.random.below(if self.is_grouped { 6 } else { 8 }) {
+        match self.random.below(if self.is_grouped { 4 } else { 6 }) {
             0..4 => StreamChange::TruncateBefore(version(&mut self.random, most)),
-            4 => StreamChange::Delete(ExpectedVersion::Any),
-            5 => StreamChange::Delete(version(&mut self.random, most).into()),
-            6 => StreamChange::Retain(Retention {
+            4 => StreamChange::Retain(Retention {
                 events_max: Some(self.random.below(4)),
                 age_max: None,
             }),

@@ -3,8 +3,8 @@
 use std::{error::Error, time::Duration};
 
 use factum::{
-    App, Consumer, ConsumerOptions, Documents, DocumentsTx, Fold, HandleError, Index, IndexRange,
-    Matching, ModelQuery, Position, Projection, ProjectionFn, RecordedEvent,
+    Aggregate, App, Consumer, ConsumerOptions, Documents, DocumentsTx, Fold, HandleError, Index,
+    IndexRange, Matching, ModelQuery, Position, Projection, ProjectionFn, RecordedEvent,
     consumer::{Partitions, StartFrom},
     projection::{LiveState, ModelChange},
 };
@@ -26,6 +26,7 @@ struct AccountList;
 
 impl Projection for AccountList {
     const NAME: &'static str = "account-list";
+    const CATEGORIES: &[&str] = &[Account::CATEGORY];
     type Event = AccountEvent;
     type Target = Documents;
 
@@ -55,6 +56,15 @@ impl Projection for AccountList {
             }
         };
         rows.update(recorded.stream().key(), change).await
+    }
+
+    async fn forget(
+        &self,
+        deletion: &RecordedEvent,
+        rows: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        rows.remove(deletion.stream().key());
+        Ok(())
     }
 }
 
