@@ -89,8 +89,8 @@ impl StoreUrl {
     /// `journal:data`; the slashes introduce no host here.
     ///
     /// # Errors
-    /// `Invalid` for a path that begins with `~` or with a variable. Only a shell expands these, and
-    /// `~` only at the start of an argument: in `journal:~/data` the shell leaves it as it is.
+    /// `Invalid` for a path that begins with `~` or with a variable. Only a shell expands these,
+    /// and `~` only at the start of an argument: in `journal:~/data` the shell leaves it as it is.
     /// `Invalid` as well for the address of a server.
     ///
     /// ```

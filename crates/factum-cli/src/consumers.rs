@@ -181,8 +181,8 @@ pub(crate) async fn run_letters(
     match command {
         DeadLettersCommand::List(args) => list(args, effect, out).await,
         DeadLettersCommand::Show(args) => show(args, effect, out).await,
-        DeadLettersCommand::Retry(args) => order(args, (effect, Release::Retry), out).await,
-        DeadLettersCommand::Discard(args) => order(args, (effect, Release::Discard), out).await,
+        DeadLettersCommand::Retry(args) => order(args, effect, Release::Retry, out).await,
+        DeadLettersCommand::Discard(args) => order(args, effect, Release::Discard, out).await,
     }
 }
 
@@ -275,7 +275,8 @@ async fn blocked(app: &App, letter: &DeadLetter) -> Result<u64, Failure> {
 
 async fn order(
     args: &LetterArgs,
-    (effect, release): (Effect, Release),
+    effect: Effect,
+    release: Release,
     out: &mut Output,
 ) -> Result<(), Failure> {
     let (place, app) = open(&args.store, effect).await?;

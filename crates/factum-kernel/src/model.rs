@@ -166,7 +166,8 @@ impl<E> ModelDecision<E> {
     /// assert_eq!(booked.events().count(), 1);
     /// ```
     pub fn expecting(mut self, category: &str, key: &str, expected: ExpectedVersion) -> Self {
-        let (category, key) = (category.into(), key.into());
+        let category = category.into();
+        let key = key.into();
         self.expectations.push(ModelExpectation { category, key, expected });
         self
     }

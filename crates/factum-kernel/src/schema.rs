@@ -325,8 +325,9 @@ pub fn decode_event<E: Event>(
 }
 
 impl RecordedEvent {
-    /// Decodes the event into events of the enum `E`: usually exactly one. Upcasters can turn an old
-    /// event into none or several. The event of a deletion decodes to none, except for [`OrDeleted`](crate::OrDeleted).
+    /// Decodes the event into events of the enum `E`: usually exactly one. Upcasters can turn an
+    /// old event into none or several. The event of a deletion decodes to none, except for
+    /// [`OrDeleted`](crate::OrDeleted).
     ///
     /// # Errors
     /// See [`DecodeReason`].

@@ -65,7 +65,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let on = if place == ENUM { On::Enum } else { On::Struct };
     let renames = check_command(&input.attrs, on, &mut errors);
     let named = match &input.data {
-        Data::Enum(data) => enum_names(input, data, (&attribute, renames), &mut errors),
+        Data::Enum(data) => enum_names(input, data, &attribute, renames, &mut errors),
         Data::Struct(data) => {
             let name = errors.keep(struct_name(input, &attribute));
             let path = quote!(Self);
@@ -144,7 +144,8 @@ impl Named<'_> {
 fn enum_names<'a>(
     input: &DeriveInput,
     data: &'a DataEnum,
-    (attribute, renames): (&CommandAttribute, Option<TokenStream>),
+    attribute: &CommandAttribute,
+    renames: Option<TokenStream>,
     errors: &mut Errors,
 ) -> Vec<Named<'a>> {
     if data.variants.is_empty() {

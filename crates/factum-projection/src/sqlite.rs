@@ -133,10 +133,10 @@ impl SqliteTarget {
     /// first rebuild of version 2. So the next build is made while this one still serves.
     ///
     /// The file is made when the build begins. When the projection drops or clears the build, the
-    /// file is removed; the statements of [`with_clear`](Self::with_clear) are not run. A reader with an open connection can still
-    /// read the removed file, which keeps its space until the connection is closed. If a file with
-    /// this name exists that was not made by the build, the file is left alone and the build does
-    /// not start. Use the folder for one log only.
+    /// file is removed; the statements of [`with_clear`](Self::with_clear) are not run. A reader
+    /// with an open connection can still read the removed file, which keeps its space until the
+    /// connection is closed. If a file with this name exists that was not made by the build, the
+    /// file is left alone and the build does not start. Use the folder for one log only.
     ///
     /// ```
     /// use std::time::Duration;

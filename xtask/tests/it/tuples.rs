@@ -3,7 +3,8 @@
 //! A pair may be returned, and a collection may hold pairs. Closures are not checked.
 
 use syn::{
-    FnArg, ImplItemFn, ItemFn, ReturnType, Signature, TraitItemFn, Type, TypeTuple, visit::Visit,
+    FnArg, ImplItemFn, ItemFn, ItemImpl, ReturnType, Signature, TraitItemFn, Type, TypeTuple,
+    visit::Visit,
 };
 
 use crate::repository::{SourceFile, assert_none, rust_files};
@@ -38,6 +39,14 @@ impl<'ast> Visit<'ast> for Tuples {
     fn visit_item_fn(&mut self, it: &'ast ItemFn) {
         self.look(&it.sig);
         syn::visit::visit_item_fn(self, it);
+    }
+
+    /// A conversion takes the type that it converts.
+    fn visit_item_impl(&mut self, it: &'ast ItemImpl) {
+        let of = it.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
+        if of.is_none_or(|segment| segment.ident != "From") {
+            syn::visit::visit_item_impl(self, it);
+        }
     }
 
     fn visit_impl_item_fn(&mut self, it: &'ast ImplItemFn) {
@@ -123,6 +132,7 @@ fn pairs_that_are_returned_and_collections_of_pairs_are_not_breaches() {
         "fn f(none: ()) -> Result<(), E> {}",
         "fn f(call: impl Fn(u8, u8, u8) -> u8) -> fn(u8, u8, u8) {}",
         "fn f() { let g = |(a, b): (u8, u8)| a + b; }",
+        "impl From<(u8, u8)> for A { fn from(pair: (u8, u8)) -> Self { A } }",
     ] {
         assert_eq!(check(code), "", "{code}");
     }

@@ -51,7 +51,8 @@ async fn start_failing_once(bench: &Bench, sent: &Sent, at: u64, panics: bool) -
     let has_failed = Arc::new(AtomicBool::new(false));
     let sent = sent.clone();
     let letters = Consumer::new("letters", move |_: AccountEvent, event: RecordedEvent| {
-        let (sent, has_failed) = (sent.clone(), has_failed.clone());
+        let sent = sent.clone();
+        let has_failed = has_failed.clone();
         async move {
             if event.position().value() == at && !has_failed.swap(true, Ordering::SeqCst) {
                 assert!(!panics, "the printer jams");
@@ -96,10 +97,14 @@ async fn start_gated(
     sent: &Sent,
     gate: &Arc<Notify>,
 ) -> (ConsumerHandle, Arc<Notify>) {
-    let (sent, gate, arrived) = (sent.clone(), gate.clone(), Arc::new(Notify::new()));
+    let sent = sent.clone();
+    let gate = gate.clone();
+    let arrived = Arc::new(Notify::new());
     let arrives = arrived.clone();
     let letters = Consumer::new("letters", move |_: AccountEvent, event: RecordedEvent| {
-        let (sent, gate, arrives) = (sent.clone(), gate.clone(), arrives.clone());
+        let sent = sent.clone();
+        let gate = gate.clone();
+        let arrives = arrives.clone();
         async move {
             if event.position().value() == 2 {
                 arrives.notify_one();
@@ -117,7 +122,8 @@ async fn start_gated(
 async fn a_consumer_that_closes_stops_after_its_current_event_and_repeats_none() {
     let bench = Bench::new();
     three_hundred_events(&bench).await;
-    let (sent, gate) = (Sent::default(), Arc::new(Notify::new()));
+    let sent = Sent::default();
+    let gate = Arc::new(Notify::new());
     let (letters, arrived) = start_gated(&bench, &sent, &gate).await;
     arrived.notified().await;
     // One thread runs all tasks in turn: the consumer gets the order before the gate opens.
@@ -139,7 +145,8 @@ async fn a_consumer_that_closes_stops_after_its_current_event_and_repeats_none()
 async fn a_pause_begins_after_the_current_event_and_the_letters_are_answered_before_it() {
     let bench = Bench::new();
     three_hundred_events(&bench).await;
-    let (sent, gate) = (Sent::default(), Arc::new(Notify::new()));
+    let sent = Sent::default();
+    let gate = Arc::new(Notify::new());
     let (letters, arrived) = start_gated(&bench, &sent, &gate).await;
     arrived.notified().await;
     assert_eq!(letters.dead_letters().await, [], "answered while an event is handled");

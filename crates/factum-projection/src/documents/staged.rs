@@ -76,7 +76,11 @@ impl<'a> Staged<'a> {
             from: decode::<Progress>(&before)?.checkpoint,
             to: decode::<Progress>(&save.progress)?.checkpoint,
             mark: save.mark.as_deref().map(<[u8]>::to_vec),
-            letters: save.letters.iter().map(stored_letter).collect(),
+            letters: save
+                .letters
+                .iter()
+                .map(|(stream, letter)| (stream.to_string(), letter.as_deref().map(<[u8]>::to_vec)))
+                .collect(),
         };
         let fence = self.remove_leftovers(fence, &before).await?;
         let fence = self.stage(groups, fence, &before).await?;
@@ -127,7 +131,11 @@ impl<'a> Staged<'a> {
         if progress.checkpoint == outstanding.from {
             progress.checkpoint = outstanding.to;
         }
-        let letters = outstanding.letters.into_iter().map(read_letter);
+        let letters = outstanding.letters.into_iter().map(|(stream, letter)| {
+            let stream = stream.parse::<StreamId>();
+            let stream = stream.map_err(|error| TargetError::Broken(Arc::new(error)))?;
+            Ok::<_, TargetError>((stream, letter.map(Bytes::from)))
+        });
         let save = Save {
             expected: fence,
             progress: progress::encode(&progress),
@@ -250,18 +258,6 @@ fn put(key: impl Into<Bytes>, value: Bytes) -> DocumentWrite {
 
 fn remove(key: impl Into<Bytes>) -> DocumentWrite {
     DocumentWrite { key: key.into(), expected: ExpectedRevision::Any, value: None }
-}
-
-fn stored_letter((stream, letter): &(StreamId, Option<Bytes>)) -> (String, Option<Vec<u8>>) {
-    (stream.to_string(), letter.as_deref().map(<[u8]>::to_vec))
-}
-
-fn read_letter(
-    (stream, letter): (String, Option<Vec<u8>>),
-) -> Result<(StreamId, Option<Bytes>), TargetError> {
-    let stream = stream.parse::<StreamId>();
-    let stream = stream.map_err(|error| TargetError::Broken(Arc::new(error)))?;
-    Ok((stream, letter.map(Bytes::from)))
 }
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, TargetError> {

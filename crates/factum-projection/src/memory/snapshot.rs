@@ -173,7 +173,8 @@ impl Snapshots {
             model_type: Cow::Borrowed(type_name::<M>()),
             digest: 0,
         };
-        let (key, absent) = (header_key(&self.model), ExpectedRevision::Absent);
+        let key = header_key(&self.model);
+        let absent = ExpectedRevision::Absent;
         let batch = WriteBatch::new().put(key, absent, progress::encode(&header));
         match self.write(batch).await {
             // Another process has stored the beginning at the same time.

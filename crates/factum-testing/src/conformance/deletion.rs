@@ -219,7 +219,7 @@ pub(crate) async fn a_deletion_among_others_is_one_of_them(bench: Bench) -> Case
         let label = format!("email:{round}");
         let first = trial.tagged(&[&label]);
         trial.append(AppendBatch::new().write(stream(&id), exact(0), [first])).await?;
-        let group: Vec<_> = (0..12).map(|at| member(&trial, (&id, &label), at)).collect();
+        let group: Vec<_> = (0..12).map(|at| member(&trial, &id, &label, at)).collect();
         let outcomes = at_once(&trial, &group).await?;
         let stored = |at: &usize| outcomes[*at].as_ref().ok().map(|it| it.first);
         let deletion = stored(&0);
@@ -241,7 +241,7 @@ pub(crate) async fn a_deletion_among_others_is_one_of_them(bench: Bench) -> Case
     trial.read_log().await.map(drop)
 }
 
-fn member(trial: &Trial, (id, label): (&str, &str), at: usize) -> AppendBatch {
+fn member(trial: &Trial, id: &str, label: &str, at: usize) -> AppendBatch {
     match at {
         0 => trial.deletion(id, ExpectedVersion::Any),
         _ if at % 3 == 1 => AppendBatch::new()

@@ -218,7 +218,13 @@ impl ForwardEvents for Gated {
 }
 
 /// An application with ada, whose appends wait at the gate; the watch counts them.
-async fn gated(clock: Arc<dyn Clock>) -> (App, Arc<Semaphore>, watch::Receiver<usize>) {
+struct GatedApp {
+    app: App,
+    gate: Arc<Semaphore>,
+    waits: watch::Receiver<usize>,
+}
+
+async fn gated(clock: Arc<dyn Clock>) -> GatedApp {
     let Stores { events, documents } = in_memory();
     let gate = Arc::new(Semaphore::new(1));
     let (waiting, waits) = watch::channel(0);
@@ -228,12 +234,12 @@ async fn gated(clock: Arc<dyn Clock>) -> (App, Arc<Semaphore>, watch::Receiver<u
     let builder = App::builder().with_clock(clock).with_entities(entities);
     let app = builder.open_stores(Stores { events, documents }).await.unwrap();
     app.command::<Account>("ada", open("ada")).await.unwrap();
-    (app, gate, waits)
+    GatedApp { app, gate, waits }
 }
 
 #[tokio::test]
 async fn an_application_that_closes_waits_for_transactions_and_decisions_under_way() {
-    let (app, gate, mut waits) = gated(Arc::new(SystemClock)).await;
+    let GatedApp { app, gate, mut waits } = gated(Arc::new(SystemClock)).await;
     let both = app.transaction().command::<Account>("ada", DEPOSIT).decide::<Tally>(Count);
     let both = tokio::spawn(both.into_future());
     let decided = tokio::spawn(app.decide::<Tally>(Count).into_future());
@@ -262,7 +268,7 @@ async fn an_application_that_closes_waits_for_transactions_and_decisions_under_w
 #[tokio::test]
 async fn an_application_that_closes_waits_for_no_transaction_for_ever() {
     let clock = VirtualClock::auto_advancing("2026-03-01T08:00:00Z".parse().unwrap());
-    let (app, gate, mut waits) = gated(Arc::new(clock)).await;
+    let GatedApp { app, gate, mut waits } = gated(Arc::new(clock)).await;
     let stuck = app.transaction().command::<Account>("ada", DEPOSIT);
     let stuck = tokio::spawn(stuck.into_future());
     waits.wait_for(|waiting| *waiting == 2).await.unwrap();
