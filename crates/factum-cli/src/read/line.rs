@@ -189,7 +189,10 @@ mod tests {
         let end = "account-ada@2  $stream.deleted  older events of the stream are erased";
         assert!(shown.ends_with(end), "{shown}");
         let line = json(&deletion);
-        assert!(line.contains(r#""type":"$stream.deleted""#) && !line.contains("data"), "{line}");
+        assert!(
+            line.contains(r#""type":"$stream.deleted""#) && !line.contains(r#""data"#),
+            "{line}"
+        );
     }
 
     #[test]

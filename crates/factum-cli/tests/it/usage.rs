@@ -123,7 +123,7 @@ fn the_sql_of_a_log_is_one_transaction_with_a_lineage_of_its_own() {
     assert!(sql.contains("TO \"App\"\";DROP--\";\n"), "{sql}");
     let one = json("schema print --json");
     let other = json("schema print --json");
-    assert_eq!((&one["schema"], &one["schema_version"]), (&"factum".into(), &3.into()));
+    assert_eq!((&one["schema"], &one["schema_version"]), (&"factum".into(), &4.into()));
     assert_ne!(one["lineage"], other["lineage"]);
     let sql = one["sql"].as_str().unwrap();
     assert!(sql.contains(one["lineage"].as_str().unwrap()) && !sql.contains("GRANT USAGE"));
