@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     document_key::check_key,
     documents::{Documents, declared_indexes, documents_prefix},
-    maintain::{Maintained, Targets, stored_position},
+    maintain::{Maintained, Targets, stored_reach},
     model_build::{Build, Builds, REFRESH, StoredBuilds},
 };
 
@@ -260,24 +260,25 @@ impl<T: DeserializeOwned> ReadModel<T> {
                 if let Ok(builds) = self.builds().await {
                     consumer = self.consumer(builds.serving);
                     let partitions = builds.partitions(builds.serving);
-                    let found = stored_position(kernel, &targets, &consumer, partitions).await;
-                    reached = found.unwrap_or(reached);
-                }
-                if reached >= position {
-                    return;
+                    let found = stored_reach(kernel, &targets, &consumer, partitions).await;
+                    if let Ok(found) = found {
+                        reached = found.position;
+                        if found.reaches(position, &consumer)? {
+                            return Ok(());
+                        }
+                    }
                 }
                 clock.sleep(REFRESH / LOOKS).await;
             }
         };
-        let is_over = tokio::select! {
+        let come = tokio::select! {
             biased;
-            () = come => false,
-            () = clock.sleep(timeout) => true,
+            come = come => Some(come),
+            () = clock.sleep(timeout) => None,
         };
-        match is_over {
-            true => Err(WaitError::Behind { consumer, position, reached, waited: timeout }),
-            false => Ok(()),
-        }
+        come.unwrap_or_else(|| {
+            Err(WaitError::Behind { consumer, position, reached, waited: timeout })
+        })
     }
 
     async fn builds(&self) -> Result<Arc<Builds>, QueryError> {

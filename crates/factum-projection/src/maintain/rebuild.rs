@@ -35,6 +35,9 @@ pub struct RebuildProgress {
     /// The number of streams that wait for a parked event. The build does not take over until they
     /// are retried or discarded.
     pub parked: usize,
+    /// The number of streams that wait for a program that can read their next event. The build does
+    /// not take over until one runs.
+    pub waiting: usize,
 }
 
 impl<T: Target> Rebuild<T> {
@@ -70,7 +73,9 @@ impl<T: Target> Rebuild<T> {
         let position = health.position;
         let head = health.head;
         let parked = health.parked;
-        Some(RebuildProgress { position, head, rate, remaining, state: health.state, parked })
+        let waiting = health.waiting;
+        let state = health.state;
+        Some(RebuildProgress { position, head, rate, remaining, state, parked, waiting })
     }
 
     /// Cancels the build. Readers keep the serving build.

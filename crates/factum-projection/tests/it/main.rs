@@ -29,6 +29,7 @@ mod outage;
 mod partition;
 mod process;
 mod query;
+mod reader;
 mod rebuild;
 mod restored;
 mod rough;
