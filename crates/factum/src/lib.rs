@@ -167,7 +167,7 @@ pub mod consumer {
         CONSUMER_NAME_BYTES_MAX, ConsumerHandle, ConsumerHealth, ConsumerName, ConsumerState,
         DeadLetter, FailurePolicy, Fence, InvalidConsumerName, Opened, PARTITIONS_MAX, Partitions,
         Release, ReleaseError, RewindError, Save, StartError, StartFrom, StopCause, StopReason,
-        StoredConsumer, Target, TargetError, TellsOutage, Then, Unknown, WaitError,
+        StoredConsumer, Target, TargetError, TellsOutage, Then, Unknown, UnreadEvent, WaitError,
         describe_consumer_metrics, order_release, stored_consumers,
     };
 }
