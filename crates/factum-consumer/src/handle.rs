@@ -140,7 +140,9 @@ impl ConsumerHandle {
                 return Ok(false);
             }
             if let Some(event) = stored.unread_to(position) {
-                return Err(event.clone());
+                // Without a live owner that has come so far, the next owner is to try the event.
+                let is_owned = reported.is_some_and(|reported| reported >= position);
+                return if is_owned { Err(event.clone()) } else { Ok(false) };
             }
         }
         Ok(true)
