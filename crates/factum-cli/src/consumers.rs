@@ -106,7 +106,8 @@ fn object(name: &str, seen: &Seen<'_>, now: Timestamp) -> Value {
             "at_work": consumer.is_at_work,
             "died": consumer.has_died,
             "process": consumer.process,
-            "parked": consumer.dead_letters.len(),
+            "parked": consumer.parked(),
+            "waiting": consumer.waiting(),
             "orders": consumer.orders,
         }),
         // Its progress is in another database, so only its published stats are known.
@@ -119,6 +120,7 @@ fn object(name: &str, seen: &Seen<'_>, now: Timestamp) -> Value {
             "died": false,
             "process": it.process(),
             "parked": it.consumer.parked,
+            "waiting": it.consumer.waiting,
             "orders": 0,
         }),
         (None, None) => json!({}),
@@ -165,11 +167,23 @@ fn print_stored(
     };
     let position = grouped(consumer.position().value());
     out.line(format_args!("{name}  {work}, stored at {position}, {behind}"))?;
-    if !consumer.dead_letters.is_empty() {
-        let parked = counted(consumer.dead_letters.len() as u64, "stream");
+    if consumer.parked() > 0 {
+        let parked = counted(consumer.parked() as u64, "stream");
         out.line(format_args!("  {}", out.paint().bad(format!("{parked} parked"))))?;
     }
+    if consumer.waiting() > 0 {
+        out.line(format_args!("  {}", out.paint().bad(waiting(consumer.waiting()))))?;
+    }
     Ok(())
+}
+
+/// The number of streams that wait for a program that can read them, as a sentence.
+fn waiting(streams: usize) -> String {
+    let verb = if streams == 1 { "waits" } else { "wait" };
+    format!(
+        "{} {verb} for a program that can read the next event",
+        counted(streams as u64, "stream")
+    )
 }
 
 /// Runs a command for dead letters.
@@ -200,11 +214,13 @@ async fn list(args: &LettersArgs, effect: Effect, out: &mut Output) -> Result<()
             letters().map(|(name, letter)| letter_object(name, &letter)).collect();
         return out.line(json!({ "store": place.to_string(), "dead_letters": letters }));
     }
-    let parked = match letters().count() as u64 {
+    let unread = letters().filter(|(_, letter)| letter.is_unread).count();
+    let parked = match letters().count() - unread {
         0 => "nothing is parked".into(),
-        count => format!("{} parked", counted(count, "stream")),
+        count => format!("{} parked", counted(count as u64, "stream")),
     };
-    out.line(format_args!("store  {place}, {parked}"))?;
+    let unread = if unread > 0 { format!(", {}", waiting(unread)) } else { String::new() };
+    out.line(format_args!("store  {place}, {parked}{unread}"))?;
     letters().try_for_each(|(name, letter)| print_letter(name, &letter, out))
 }
 
@@ -218,13 +234,24 @@ fn letter_object(consumer: &str, letter: &DeadLetter) -> Value {
         "error": letter.error,
         "attempts": letter.attempts,
         "parked_at": letter.parked_at.to_string(),
+        "unread": letter.is_unread,
     })
 }
 
 fn print_letter(name: &str, letter: &DeadLetter, out: &mut Output) -> Result<(), Failure> {
     let stream = out.paint().bold(&letter.stream);
-    let parked = millisecond(letter.parked_at);
-    out.line(format_args!("{stream}  of {name}, parked {parked}"))?;
+    let since = millisecond(letter.parked_at);
+    if letter.is_unread {
+        out.line(format_args!("{stream}  of {name}, waits for a reader since {since}"))?;
+        let DeadLetter { event, version, position, .. } = letter;
+        let error = out.paint().bad(&letter.error);
+        out.line(format_args!("  {event}, version {version}, position {position}: {error}"))?;
+        return out.line(
+            "  start a program that knows the event's type at this schema version: it tries the \
+             event first",
+        );
+    }
+    out.line(format_args!("{stream}  of {name}, parked {since}"))?;
     out.line(format_args!(
         "  {}, version {}, position {}, tried {}: {}",
         letter.event,

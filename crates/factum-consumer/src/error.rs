@@ -5,6 +5,7 @@ use std::{error::Error, fmt, time::Duration};
 use factum_kernel::{ErrorKind, Position, StoreError, StreamId};
 
 use crate::{
+    dead_letter::UnreadEvent,
     health::StopReason,
     name::{ConsumerName, InvalidConsumerName},
     target::TargetError,
@@ -103,6 +104,15 @@ pub enum WaitError {
         /// The time waited.
         waited: Duration,
     },
+    /// An event up to the position can't be read by the program that runs the consumer, so its
+    /// effects and those of the later events of its stream are missing. Start a program that knows
+    /// the event.
+    Unread {
+        /// The consumer's name.
+        consumer: ConsumerName,
+        /// The event.
+        event: UnreadEvent,
+    },
     /// The consumer has stopped before the position.
     Stopped {
         /// The consumer's name.
@@ -120,7 +130,7 @@ impl WaitError {
     /// The kind of the error: what the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Behind { .. } => ErrorKind::TimedOut,
+            Self::Behind { .. } | Self::Unread { .. } => ErrorKind::TimedOut,
             Self::Stopped { .. } => ErrorKind::Closed,
             Self::Unknown(_) => ErrorKind::Invalid,
             Self::Store(error) => error.kind().into(),
@@ -135,6 +145,12 @@ impl fmt::Display for WaitError {
                 f,
                 "the consumer has not reached the position: consumer={consumer} \
                  position={position} reached={reached} waited={waited:?}"
+            ),
+            Self::Unread { consumer, event } => write!(
+                f,
+                "the consumer waits for a program that can read an event, start one that knows its \
+                 type at its schema version: consumer={consumer} stream={} position={} event={}",
+                event.stream, event.position, event.event
             ),
             Self::Stopped { consumer, reason } => {
                 write!(f, "the consumer has stopped: consumer={consumer} reason={reason}")

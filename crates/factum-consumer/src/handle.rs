@@ -1,15 +1,15 @@
 //! The handle of a running consumer.
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use factum_kernel::{Checkpoint, Clock, Position, StreamId};
 use factum_runtime::Supervisor;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    dead_letter::DeadLetter,
+    dead_letter::{DeadLetter, StoredLetter, UnreadEvent, Waiting},
     error::{ReleaseError, WaitError},
-    health::{Board, ConsumerHealth, ConsumerState, StopReason},
+    health::{Board, ConsumerHealth, ConsumerState, Reach, StopReason},
     lease::Membership,
     name::ConsumerName,
     orders::Order,
@@ -22,7 +22,7 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The stored progress of one partition.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct StoredPart {
     /// The position up to which every event is handled, skipped or parked.
     pub position: Position,
@@ -31,22 +31,31 @@ pub struct StoredPart {
     /// The position after which the partition began; `None` if it has no progress, or its progress
     /// does not say.
     pub began_after: Option<Position>,
-    /// The number of parked streams.
-    pub parked: usize,
+    /// The streams that wait.
+    pub waiting: Waiting,
 }
 
 impl StoredPart {
     /// Reads the progress of a partition from its target.
     pub async fn look<T: Target>(target: &T, part: &ConsumerName) -> Result<Self, TargetError> {
         let opened = target.look(part).await?;
-        let parked = opened.letters.len();
+        let mut letters = BTreeMap::<StreamId, StoredLetter>::new();
+        for (stream, letter) in opened.letters {
+            letters.insert(stream, progress::decode(&letter).map_err(unreadable)?);
+        }
+        let waiting = Waiting::of(&letters);
         let Some(progress) = &opened.progress else {
-            return Ok(Self { parked, ..Self::default() });
+            return Ok(Self { waiting, ..Self::default() });
         };
         let progress: Progress = progress::decode(progress).map_err(unreadable)?;
         let position = progress.position();
         let Progress { checkpoint, began_after, .. } = progress;
-        Ok(Self { position, checkpoint, began_after, parked })
+        Ok(Self { position, checkpoint, began_after, waiting })
+    }
+
+    /// The first event up to a position that waits for a program that can read it.
+    pub fn unread_to(&self, position: Position) -> Option<&UnreadEvent> {
+        self.waiting.first.as_ref().filter(|event| event.position <= position)
     }
 }
 
@@ -101,14 +110,13 @@ impl ConsumerHandle {
     /// its stored progress or its owner's last heartbeat counts.
     ///
     /// # Errors
-    /// [`WaitError::Behind`] after `timeout`, [`WaitError::Stopped`] if the consumer will never
-    /// reach the position.
+    /// [`WaitError::Behind`] after `timeout`, [`WaitError::Unread`] if the program of the consumer
+    /// can't read one of the events, [`WaitError::Stopped`] if the consumer will never reach the
+    /// position.
     pub async fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
         tokio::select! {
             biased;
-            reached = self.comes_to(position) => reached.map_err(|reason| {
-                WaitError::Stopped { consumer: self.name.clone(), reason }
-            }),
+            reached = self.comes_to(position) => reached,
             () = self.clock.sleep(timeout) => Err(WaitError::Behind {
                 consumer: self.name.clone(),
                 position,
@@ -119,19 +127,29 @@ impl ConsumerHandle {
     }
 
     /// True if the partitions that other processes work on have reached the position.
-    async fn have_reached(&self, elsewhere: &[usize], position: Position) -> bool {
+    ///
+    /// # Errors
+    /// The first event up to the position that those processes can't read.
+    async fn have_reached(
+        &self,
+        elsewhere: &[usize],
+        position: Position,
+    ) -> Result<bool, UnreadEvent> {
         for &at in elsewhere {
             let part = (self.name.clone(), at);
+            // Read the report first: the letters of the events up to it are stored by then.
             let reported = self.membership.as_ref().and_then(|it| it.position(&part));
-            if reported.is_some_and(|reported| reported >= position) {
-                continue;
+            let Ok(stored) = (self.partitions[at].look)().await else { return Ok(false) };
+            if reported.unwrap_or_default().max(stored.position) < position {
+                return Ok(false);
             }
-            match (self.partitions[at].look)().await {
-                Ok(stored) if stored.position >= position => {}
-                _ => return false,
+            if let Some(event) = stored.unread_to(position) {
+                // Without a live owner that has come so far, the next owner is to try the event.
+                let is_owned = reported.is_some_and(|reported| reported >= position);
+                return if is_owned { Err(event.clone()) } else { Ok(false) };
             }
         }
-        true
+        Ok(true)
     }
 
     /// Pauses the consumer in this process after the current event, until [`resume`](Self::resume)
@@ -225,36 +243,52 @@ impl ConsumerHandle {
         self.board.note_undropped(undropped);
     }
 
-    /// Waits until the consumer has reached a position, or returns the reason why it never will.
-    pub async fn comes_to(&self, position: Position) -> Result<(), StopReason> {
+    /// Waits until the consumer has reached a position.
+    ///
+    /// # Errors
+    /// [`WaitError::Unread`], [`WaitError::Stopped`]: the reason why it does not.
+    pub async fn comes_to(&self, position: Position) -> Result<(), WaitError> {
+        let consumer = || self.name.clone();
+        let ended = |reason| WaitError::Stopped { consumer: consumer(), reason };
+        let unread = |event| WaitError::Unread { consumer: consumer(), event };
         let mut health = self.board.watch();
         loop {
             let whole = health.borrow_and_update().clone();
-            let (is_here, elsewhere) = self.board.is_at(position);
-            match stopped(&whole.state) {
-                // The consumer's positions belong to another log.
-                Some(reason @ StopReason::Diverged(_)) => return Err(reason),
-                _ if is_here && self.have_reached(&elsewhere, position).await => return Ok(()),
-                Some(reason) => return Err(reason),
-                None => {}
+            let Reach { is_here, unread: first, elsewhere } = self.board.reach(position);
+            let stopped = stopped(&whole.state);
+            // The consumer's positions belong to another log.
+            if let Some(reason @ StopReason::Diverged(_)) = stopped {
+                return Err(ended(reason));
+            }
+            if is_here {
+                if let Some(event) = first {
+                    return Err(unread(event));
+                }
+                if self.have_reached(&elsewhere, position).await.map_err(unread)? {
+                    return Ok(());
+                }
+            }
+            if let Some(reason) = stopped {
+                return Err(ended(reason));
             }
             tokio::select! {
                 biased;
                 changed = health.changed() => if changed.is_err() {
-                    return Err(StopReason::Asked);
+                    return Err(ended(StopReason::Asked));
                 },
                 () = self.clock.sleep(LOOK_EVERY), if !elsewhere.is_empty() => {}
             }
         }
     }
 
-    /// The number of parked streams in the partitions that other processes work on.
-    pub async fn parked_elsewhere(&self) -> Result<usize, TargetError> {
-        let mut parked = 0;
+    /// The number of streams that wait, in the partitions that other processes work on.
+    pub async fn waiting_elsewhere(&self) -> Result<usize, TargetError> {
+        let mut waiting = 0;
         for at in self.board.elsewhere() {
-            parked += (self.partitions[at].look)().await?.parked;
+            let part = (self.partitions[at].look)().await?;
+            waiting += part.waiting.parked + part.waiting.unread;
         }
-        Ok(parked)
+        Ok(waiting)
     }
 
     /// True if no partition runs in this process any more.

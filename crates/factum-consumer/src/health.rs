@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use factum_kernel::{Clock, Monotonic, Position, Timestamp};
 
-pub(crate) use board::Board;
 pub use board::Place;
+pub(crate) use board::{Board, Reach};
 pub use metrics::describe_consumer_metrics;
 pub use reason::{StopCause, StopReason};
+
+use crate::dead_letter::{UnreadEvent, Waiting};
 
 /// The time over which a rate is measured.
 const RATE_OVER: Duration = Duration::from_secs(1);
@@ -27,6 +29,9 @@ pub enum ConsumerState {
     CatchingUp,
     /// The consumer has handled every event of the log.
     Live,
+    /// The consumer has handled every event of the log that it can read. Some streams wait for a
+    /// program that can read their next event: see [`ConsumerHealth::unread`].
+    Waiting,
     /// An event fails, the target or the store can't be reached, or one of them has panicked. The
     /// consumer tries again.
     Retrying {
@@ -64,6 +69,11 @@ pub struct ConsumerHealth {
     pub lag: Option<Duration>,
     /// The number of streams that wait for a parked event.
     pub parked: usize,
+    /// The number of streams that wait for a program that can read their next event: they are not
+    /// parked, and each start of a program tries them first.
+    pub waiting: usize,
+    /// The first event that waits for such a program.
+    pub unread: Option<UnreadEvent>,
     /// The number of events handled in this process since the start.
     pub handled: u64,
     /// The events handled per second, measured over the last seconds.
@@ -90,6 +100,8 @@ pub struct ConsumerHealth {
     /// The start of the current measurement of the rate, and the number of events handled before
     /// it.
     measured: Option<(Monotonic, u64)>,
+    /// True once this program has tried the events that an earlier one could not read.
+    has_tried: bool,
 }
 
 impl ConsumerHealth {
@@ -101,6 +113,8 @@ impl ConsumerHealth {
             recorded_at: None,
             lag: None,
             parked: 0,
+            waiting: 0,
+            unread: None,
             handled: 0,
             rate: 0.0,
             is_cautious: false,
@@ -111,7 +125,17 @@ impl ConsumerHealth {
             partitions: 1,
             elsewhere: 0,
             measured: None,
+            has_tried: false,
         }
+    }
+
+    /// Sets the numbers of streams that wait. `has_tried` is false until this program has tried
+    /// those that an earlier one could not read: only then is it known which of them wait.
+    #[doc(hidden)]
+    pub fn set_waiting(&mut self, waiting: Waiting, has_tried: bool) {
+        let Waiting { parked, unread, first } = waiting;
+        (self.parked, self.waiting, self.unread) = (parked, unread, first);
+        self.has_tried = has_tried;
     }
 
     /// Updates the rate if the current measurement has lasted long enough.

@@ -85,7 +85,7 @@ impl Wanted {
 
     fn wants(&self, event: &RecordedEvent) -> bool {
         let is_here =
-            self.partition.is_none_or(|(at, count)| Partitions::by_stream(count).at(event) == at);
+            self.partition.is_none_or(|(at, count)| Partitions::by_stream(count).has(at, event));
         is_here && self.names.have(event.name())
     }
 }

@@ -85,7 +85,7 @@ pub mod part;
 pub use bus::{BusError, EventBus};
 pub use consumer::Consumer;
 pub use consumers::{CATCHING_UP_MAX, CONSUMER_LEASE, Consumers};
-pub use dead_letter::DeadLetter;
+pub use dead_letter::{DeadLetter, UnreadEvent};
 pub use error::{HandleError, ReleaseError, StartError, WaitError};
 pub use handle::ConsumerHandle;
 pub use health::{ConsumerHealth, ConsumerState, StopCause, StopReason, describe_consumer_metrics};

@@ -31,7 +31,8 @@ pub enum StartFrom {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Then {
     /// The event is parked as a dead letter, and every later event of its stream waits for it. All
-    /// other streams continue.
+    /// other streams continue. An event that this program can't read is not parked: its stream
+    /// waits for a program that can.
     #[default]
     Park,
     /// The consumer stops, with the reason in its health.
@@ -42,7 +43,7 @@ pub enum Then {
 /// such an event: one of its own names has the same prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unknown {
-    /// The event fails, and the failure policy applies.
+    /// The stream waits for a program that knows the event; with [`Then::Stop`] the consumer stops.
     #[default]
     Fail,
     /// The event is skipped.
@@ -54,8 +55,8 @@ pub enum Unknown {
 #[non_exhaustive]
 #[must_use]
 pub struct FailurePolicy {
-    /// The number of retries after the first attempt; 5. An event that can't be decoded is not
-    /// retried.
+    /// The number of retries after the first attempt; 5. For an event that this program can't
+    /// read no attempt counts, and the next start tries it first.
     pub retries_max: u32,
     /// The pause before the first retry, doubled for each further one; 100 ms. The pauses are also
     /// those before the consumer is restarted after a panic of its target or its store.
@@ -67,7 +68,8 @@ pub struct FailurePolicy {
     /// The time that one event may take; 30 s. A handler that blocks its thread can't be stopped:
     /// it costs a thread of the runtime, and its event is not retried.
     pub timeout: Duration,
-    /// The most parked streams; 100. One more stops the consumer.
+    /// The most streams that wait, for a person or for a program that can read them; 100. One more
+    /// stops the consumer.
     pub parked_max: usize,
 }
 
@@ -102,7 +104,8 @@ impl FailurePolicy {
         self
     }
 
-    /// Stops the consumer after the last attempt, instead of parking the event.
+    /// Stops the consumer after the last attempt, instead of parking the event. An event that this
+    /// program can't read stops it too, because no later event may overtake it.
     pub fn then_stop(mut self) -> Self {
         self.then = Then::Stop;
         self
@@ -114,7 +117,7 @@ impl FailurePolicy {
         self
     }
 
-    /// Sets the most streams that may be parked.
+    /// Sets the most streams that may wait.
     pub fn with_parked_max(mut self, parked_max: usize) -> Self {
         self.parked_max = parked_max;
         self

@@ -10,7 +10,7 @@ use factum_kernel::Position;
 use crate::progress::{Attempt, Mark};
 
 /// The number of deaths of the process during one event after which the event is given up.
-pub(crate) const DEATHS_MAX: u32 = 3;
+pub const DEATHS_MAX: u32 = 3;
 
 /// The size of a consumer's batches, and its care after an unclean stop.
 #[derive(Debug, Clone, PartialEq, Eq)]

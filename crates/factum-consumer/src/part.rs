@@ -19,10 +19,10 @@ pub use crate::{
 /// The parts of another loop over the log.
 pub use crate::{
     apart::{Apart, apart},
-    dead_letter::StoredLetter,
+    dead_letter::{StoredLetter, Waiting},
     health::Place,
     orders::{Order, Orders},
-    pace::Pace,
+    pace::{DEATHS_MAX, Pace},
     snapshot::{NO_PIECES, SnapshotHeader, header_key},
     source::{Chunk, PageMax, Reading, Source, next_parked},
     stored::left_orders,

@@ -9,7 +9,22 @@ use crate::work::decode;
 /// The most partitions of a consumer.
 pub const PARTITIONS_MAX: usize = 64;
 
-type KeyOf = dyn Fn(&RecordedEvent) -> Option<String> + Send + Sync;
+type KeyOf = dyn Fn(&RecordedEvent) -> Key + Send + Sync;
+
+/// The key of an event.
+enum Key {
+    Named(String),
+    /// The event has no key of its own.
+    Stream,
+    /// This program can't read the event, so the event may belong to any partition.
+    Unread,
+}
+
+impl From<Option<String>> for Key {
+    fn from(key: Option<String>) -> Self {
+        key.map_or(Self::Stream, Self::Named)
+    }
+}
 
 /// The partitions of a consumer. Events with the same key are in the same partition, and are
 /// handled in order. Partitions are worked on in parallel, in one process or, if several processes
@@ -57,7 +72,7 @@ impl Partitions {
         count: usize,
         key: impl Fn(&RecordedEvent) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        Self { key: Some(Arc::new(key)), ..Self::by_stream(count) }
+        Self::keyed(count, move |event| key(event).into())
     }
 
     /// Like [`by`](Self::by), with the first tag of this name as the key, as it is stored: hashed
@@ -70,13 +85,20 @@ impl Partitions {
     }
 
     /// Like [`by`](Self::by), with a key from the decoded event. Each partition decodes each event
-    /// once more for that; a tag costs less.
+    /// once more for that; a tag costs less. An event that the program can't read waits in all
+    /// partitions, because it may belong to any of them.
     pub fn by_event<E: Event>(
         count: usize,
         key: impl Fn(&E) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        // An event that can't be decoded fails in the partition of its stream.
-        Self::by(count, move |event| decode::<E>(event).ok()?.0.and_then(|event| key(&event)))
+        Self::keyed(count, move |event| match decode::<E>(event) {
+            Ok((first, _)) => first.and_then(|event| key(&event)).into(),
+            Err(_) => Key::Unread,
+        })
+    }
+
+    fn keyed(count: usize, key: impl Fn(&RecordedEvent) -> Key + Send + Sync + 'static) -> Self {
+        Self { key: Some(Arc::new(key)), ..Self::by_stream(count) }
     }
 
     /// The number of partitions.
@@ -95,22 +117,23 @@ impl Partitions {
         Self { count, ..self.clone() }
     }
 
-    /// Returns whether a partition has an event. The deletion of a stream is in every partition
-    /// that may have handled events of the stream.
-    pub(crate) fn hold(&self, event: &RecordedEvent, partition: usize) -> bool {
-        (self.key.is_some() && event.is_deletion()) || self.at(event) == partition
-    }
-
-    /// The partition of an event, from 0.
-    pub(crate) fn at(&self, event: &RecordedEvent) -> usize {
-        if self.count == 1 {
-            return 0;
+    /// True if a partition, counted from 0, has the event. If one program can't read the event,
+    /// all partitions have it: otherwise the one to which it belongs would have passed it when
+    /// another program reads it.
+    /// The deletion of a stream is in every partition that may have handled events of the stream.
+    pub(crate) fn has(&self, partition: usize, event: &RecordedEvent) -> bool {
+        if self.key.is_some() && event.is_deletion() {
+            return true;
         }
-        let hash = match self.key.as_ref().and_then(|key| key(event)) {
-            Some(key) => hash(key.bytes()),
-            None => hash(event.stream().as_str().bytes()),
+        if self.count == 1 {
+            return partition == 0;
+        }
+        let hash = match self.key.as_ref().map_or(Key::Stream, |key| key(event)) {
+            Key::Named(key) => hash(key.bytes()),
+            Key::Stream => hash(event.stream().as_str().bytes()),
+            Key::Unread => return true,
         };
-        (hash % self.count as u64) as usize
+        hash % self.count as u64 == partition as u64
     }
 }
 
@@ -184,6 +207,14 @@ mod tests {
     }
 
     /// The partition of a key among 64.
+    /// The only partition that has an event.
+    fn at(partitions: &Partitions, event: &RecordedEvent) -> usize {
+        let all = 0..partitions.count();
+        let found: Vec<_> = all.filter(|at| partitions.has(*at, event)).collect();
+        let [only] = found[..] else { panic!("{found:?}") };
+        only
+    }
+
     fn of(key: &str) -> usize {
         (hash(key.bytes()) % 64) as usize
     }
@@ -191,18 +222,18 @@ mod tests {
     #[test]
     fn an_event_is_in_the_partition_of_its_key_or_its_stream() {
         let ada = deposited("ada", &["branch:3", "customer:7", "customer:8"]);
-        assert_eq!(Partitions::one().at(&ada), 0);
-        assert_eq!(Partitions::by_stream(64).at(&ada), of("account-ada"));
-        assert_eq!(Partitions::by_stream(8).of(64).at(&ada), of("account-ada"));
+        assert_eq!(at(&Partitions::one(), &ada), 0);
+        assert_eq!(at(&Partitions::by_stream(64), &ada), of("account-ada"));
+        assert_eq!(at(&Partitions::by_stream(8).of(64), &ada), of("account-ada"));
         let by_customer = Partitions::by_tag(64, "customer");
-        assert_eq!(by_customer.at(&ada), of("customer:7"));
-        assert_eq!(by_customer.at(&deposited("bob", &["branch:3"])), of("account-bob"));
+        assert_eq!(at(&by_customer, &ada), of("customer:7"));
+        assert_eq!(at(&by_customer, &deposited("bob", &["branch:3"])), of("account-bob"));
         let by_cents = Partitions::by_event(64, |event: &AccountEvent| match event {
             AccountEvent::Deposited { cents } => Some(cents.to_string()),
             _ => None,
         });
-        assert_eq!(by_cents.at(&ada), of("7"));
-        assert_eq!(by_cents.of(1).at(&ada), 0);
+        assert_eq!(at(&by_cents, &ada), of("7"));
+        assert_eq!(at(&by_cents.of(1), &ada), 0);
     }
 
     #[test]
@@ -212,7 +243,7 @@ mod tests {
         let deletion = NewEvent::deletion(ada.id());
         let deletion = RecordedEvent::from_new(*ada.header(), stream.as_ref(), &deletion);
         let holds = |partitions: Partitions| {
-            (0..64).filter(|at| partitions.hold(&deletion, *at)).collect::<Vec<_>>()
+            (0..64).filter(|at| partitions.has(*at, &deletion)).collect::<Vec<_>>()
         };
         assert_eq!(holds(Partitions::by_stream(64)), [of("account-ada")]);
         assert_eq!(holds(Partitions::by_tag(64, "customer")).len(), 64);

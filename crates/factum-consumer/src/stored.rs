@@ -108,6 +108,16 @@ impl StoredConsumer {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
     }
 
+    /// The number of streams that wait for a parked event.
+    pub fn parked(&self) -> usize {
+        self.dead_letters.len() - self.waiting()
+    }
+
+    /// The number of streams that wait for a program that can read their next event.
+    pub fn waiting(&self) -> usize {
+        self.dead_letters.iter().filter(|letter| letter.is_unread).count()
+    }
+
     fn note(&mut self, what: &str, value: &[u8]) -> Result<(), String> {
         match what.split_once('/') {
             Some(("letter", stream)) => self.note_letter(stream, value)?,

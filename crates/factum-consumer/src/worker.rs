@@ -9,6 +9,7 @@ mod order;
 mod release;
 mod stand_by;
 mod stored_order;
+mod unread;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -179,7 +180,9 @@ impl<W: Work> Worker<W> {
             return Err(End::Unassigned);
         }
         self.take_orders(life).await?;
+        // Stored orders first: a person may have decided to discard what is unread.
         self.carry_out_stored(life).await?;
+        self.try_unread(life).await?;
         let Some(chunk) = life.pending.take() else {
             let chunk = self.fetch(life).await?;
             life.pending = chunk;
@@ -197,7 +200,11 @@ impl<W: Work> Worker<W> {
         let clock = self.reading.kernel.clock().clone();
         let is_asked = self.takes_stored_orders();
         let at_end = life.source.is_live() && *head.borrow() <= self.health.position();
-        let state = if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp };
+        let state = match at_end {
+            true if self.letters.values().any(StoredLetter::is_unread) => ConsumerState::Waiting,
+            true => ConsumerState::Live,
+            false => ConsumerState::CatchingUp,
+        };
         self.health.tell(state);
         tokio::select! {
             biased;
@@ -286,7 +293,6 @@ impl<W: Work> Worker<W> {
 
     fn report(&self, chunk: &Chunk, handled: u64) {
         self.health.report(&self.reading.kernel, chunk, |health| {
-            health.parked = self.letters.len();
             health.handled += handled;
             health.is_cautious = self.machine.is_cautious();
         });
@@ -297,7 +303,7 @@ impl<W: Work> Worker<W> {
     fn wants(&self, event: &RecordedEvent) -> bool {
         self.options.is_in_scope(event)
             && self.work.wants(event)
-            && self.options.partitions.hold(event, self.partition)
+            && self.options.partitions.has(self.partition, event)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
 use closure::ClosureWork;
 pub use closure::ProjectionFn;
 pub use error::BuildError;
-pub(crate) use handover::{stored_divergence, stored_position};
+pub(crate) use handover::{stored_divergence, stored_reach};
 use keeper::{Keeper, Plan};
 pub(crate) use local::{Local, RunningBuild};
 pub use rebuild::{Rebuild, RebuildProgress};
@@ -272,8 +272,8 @@ impl<T: Target> Maintained<T> {
     /// projection does not handle count late.
     ///
     /// # Errors
-    /// [`WaitError::Behind`] after the timeout, [`WaitError::Stopped`] if the position can't be
-    /// reached any more.
+    /// [`WaitError::Behind`] after the timeout, [`WaitError::Unread`] if the build's program can't
+    /// read one of the events, [`WaitError::Stopped`] if the position can't be reached any more.
     pub async fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
         let clock = self.stored.kernel().clock().clone();
         let reached = local::reach(self.local.clone(), &self.stored, &self.targets, position);

@@ -5,6 +5,7 @@ mod folding;
 mod order;
 mod shown;
 mod snapshot;
+mod unread;
 
 use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
@@ -30,11 +31,12 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 /// The function must depend only on the model and the event, so that the same events make the same
 /// model everywhere. It can't return an error.
 ///
-/// An event has failed if it can't be decoded, or if the function panics or exceeds the policy's
-/// time. It is never retried: as [`FailurePolicy::then`](factum_consumer::FailurePolicy) says, it
-/// is parked with the later events of its stream, or the model stops. If such an event has left the
-/// model half changed, the model is restored from the last snapshot. Readers wait until it has
-/// reached the position that they saw.
+/// An event has failed if the function panics or exceeds the policy's time. It is never retried: as
+/// [`FailurePolicy::then`](factum_consumer::FailurePolicy) says, it is parked with the later events
+/// of its stream, or the model stops. The stream of an event that this program can't read waits,
+/// and the next start tries it first. If a failed event has left the model half changed, the model
+/// is restored from the last snapshot. Readers wait until it has reached the position that they
+/// saw.
 ///
 /// It gets no deletions, and keeps what it has folded of a deleted stream, unless its event is
 /// [`OrDeleted`](factum_kernel::OrDeleted).

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     document_key::check_key,
     documents::{Documents, declared_indexes, documents_prefix},
-    maintain::{Maintained, Targets, stored_divergence, stored_position},
+    maintain::{Maintained, Targets, stored_divergence, stored_reach},
     model_build::{Build, Builds, REFRESH, StoredBuilds},
 };
 
@@ -254,23 +254,23 @@ impl<T: DeserializeOwned> ReadModel<T> {
         let targets: Targets<Documents> = Arc::new(move |_| Documents::new(&of));
         let mut reached = Position::ZERO;
         let mut consumer = self.stored.name().clone();
-        let mut partitions = 1;
         let come = async {
             loop {
                 // An error of the store is ignored: the next round asks again.
                 if let Ok(builds) = self.builds().await {
                     consumer = self.consumer(builds.serving);
-                    partitions = builds.partitions(builds.serving);
-                    let found = stored_position(kernel, &targets, &consumer, partitions).await;
-                    reached = found.unwrap_or(reached);
-                }
-                if reached >= position {
-                    match stored_divergence(kernel, &targets, &consumer, partitions).await {
-                        Ok(None) => return Ok(()),
-                        Ok(Some(diverged)) => {
-                            return Err(StopReason::Diverged(StopCause::new(diverged)));
+                    let partitions = builds.partitions(builds.serving);
+                    let found = stored_reach(kernel, &targets, &consumer, partitions).await;
+                    if let Ok(found) = found {
+                        reached = found.position;
+                        if found.reaches(position, &consumer)?
+                            && let Ok(diverged) =
+                                stored_divergence(kernel, &targets, &consumer, partitions).await
+                        {
+                            let Some(diverged) = diverged else { return Ok(()) };
+                            let reason = StopReason::Diverged(StopCause::new(diverged));
+                            return Err(WaitError::Stopped { consumer: consumer.clone(), reason });
                         }
-                        Err(_) => {}
                     }
                 }
                 clock.sleep(REFRESH / LOOKS).await;
@@ -281,11 +281,9 @@ impl<T: DeserializeOwned> ReadModel<T> {
             come = come => Some(come),
             () = clock.sleep(timeout) => None,
         };
-        match come {
-            Some(Ok(())) => Ok(()),
-            Some(Err(reason)) => Err(WaitError::Stopped { consumer, reason }),
-            None => Err(WaitError::Behind { consumer, position, reached, waited: timeout }),
-        }
+        come.unwrap_or_else(|| {
+            Err(WaitError::Behind { consumer, position, reached, waited: timeout })
+        })
     }
 
     async fn builds(&self) -> Result<Arc<Builds>, QueryError> {

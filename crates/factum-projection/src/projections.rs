@@ -128,6 +128,7 @@ pub trait Projections {
     ///
     /// # Errors
     /// [`WaitError::Unknown`] at once, [`WaitError::Behind`] after the timeout,
+    /// [`WaitError::Unread`] if the program of the consumer can't read one of the events,
     /// [`WaitError::Stopped`] if the position can't be reached any more.
     fn wait_for(
         &self,

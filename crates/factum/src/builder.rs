@@ -247,7 +247,7 @@ impl AppBuilder {
     /// Registers an enum of events; see [`aggregate`](Self::aggregate).
     pub fn events<E: Event>(mut self) -> Self {
         let added = self.catalog.add_events::<E>();
-        self.clash = self.clash.or(added.err().map(Clash::from));
+        self.clash = self.clash.or(added.err());
         self
     }
 

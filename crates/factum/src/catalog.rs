@@ -15,6 +15,20 @@ pub enum Clash {
     /// Two enums store events under the same name.
     #[error(transparent)]
     EventType(#[from] DuplicateEventType),
+    /// Two enums give their events names with the same prefix: a reader of one would take the
+    /// other's events for new ones of its own, and wait for a program that knows them.
+    #[error(
+        "two enums have one prefix, give one of them another or make them one enum: \
+         prefix={prefix} first={first} second={second}"
+    )]
+    Prefix {
+        /// The prefix of the names.
+        prefix: String,
+        /// The enum that was registered first.
+        first: &'static str,
+        /// The enum that was registered second.
+        second: &'static str,
+    },
     /// Two kinds of aggregate have the same category: each would load the other's events.
     #[error(
         "two aggregates have one CATEGORY, give one of them another: category={category} \
@@ -45,6 +59,7 @@ pub(crate) struct Catalog(RwLock<Registered>);
 struct Registered {
     enums: HashSet<TypeId>,
     names: HashMap<EventName, &'static str>,
+    prefixes: HashMap<String, &'static str>,
     aggregates: HashSet<TypeId>,
     categories: HashMap<&'static str, &'static str>,
 }
@@ -69,7 +84,7 @@ impl Catalog {
     }
 
     /// Registers the stored names of an enum.
-    pub(crate) fn add_events<E: Event>(&self) -> Result<(), DuplicateEventType> {
+    pub(crate) fn add_events<E: Event>(&self) -> Result<(), Clash> {
         let id = TypeId::of::<E>();
         if self.0.read().expect("no holder of the lock panics").enums.contains(&id) {
             return Ok(());
@@ -80,7 +95,15 @@ impl Catalog {
             if first != found.rust_type {
                 let name = found.name;
                 let second = found.rust_type;
-                return Err(DuplicateEventType { name, first, second });
+                return Err(DuplicateEventType { name, first, second }.into());
+            }
+        }
+        for found in E::types() {
+            let second = found.rust_type;
+            let Some((prefix, _)) = found.name.as_str().rsplit_once('.') else { continue };
+            let first = *registered.prefixes.entry(prefix.to_owned()).or_insert(second);
+            if first != second {
+                return Err(Clash::Prefix { prefix: prefix.into(), first, second });
             }
         }
         registered.enums.insert(id);

@@ -168,8 +168,8 @@ pub mod consumer {
         CONSUMER_NAME_BYTES_MAX, ConsumerHandle, ConsumerHealth, ConsumerName, ConsumerState,
         DeadLetter, FailurePolicy, Fence, InvalidConsumerName, Opened, PARTITIONS_MAX, Partitions,
         Release, ReleaseError, RewindError, Save, StartError, StartFrom, StopCause, StopReason,
-        StoredConsumer, StoredLag, Target, TargetError, TellsOutage, Then, Unknown, WaitError,
-        describe_consumer_metrics, order_release, stored_consumers, stored_lag,
+        StoredConsumer, StoredLag, Target, TargetError, TellsOutage, Then, Unknown, UnreadEvent,
+        WaitError, describe_consumer_metrics, order_release, stored_consumers, stored_lag,
     };
 }
 

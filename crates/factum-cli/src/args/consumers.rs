@@ -16,18 +16,18 @@ pub(crate) enum ConsumersCommand {
 /// Show the consumers and projections of a store
 ///
 /// Shows the stored progress of each consumer, how many events it has still to handle, whether it
-/// is at work or its process died, and its parked events. If a running application publishes its
-/// stats, the command also shows the present state, position and lag of the consumer in each
-/// process. A consumer whose read model is in another database stores its progress there, so only
+/// is at work or its process died, its parked events, and the streams that wait for a program that
+/// can read their next event. If a running application publishes its stats, the command also shows
+/// the present state, position and lag of the consumer in each process. A consumer whose read model is in another database stores its progress there, so only
 /// published stats show it. The command may run beside the application.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, head, consumers (name, stored, position, lag, lag_ms, diverged,
-  at_work, died, process, parked, orders, running). lag is the number of events that the consumer
+  at_work, died, process, parked, waiting, orders, running). lag is the number of events that the consumer
   wants after its position; null if it is unknown, because the consumer has diverged. If stored is
-  false, the position is the published one. orders is the number of retries and discards that are
-  not carried out yet. running is an array with an object for each process: state, was (the last
-  state of a silent process), position, head, lag, lag_ms, parked, handled, cautious,
+  false, the position is the published one. waiting is the number of streams that wait for a
+  program that can read them, orders that of the retries and discards not carried out yet. running is an array with an object for each process: state, was (the last
+  state of a silent process), position, head, lag, lag_ms, parked, waiting, unread, handled, cautious,
   committing_since, undropped, heartbeat_error, snapshot_error, attempts, cause, process, instance,
   written_at, silent_ms.
 
@@ -90,11 +90,11 @@ pub(crate) enum DeadLettersCommand {
     Discard(LetterArgs),
 }
 
-/// List the parked events with their errors and the streams that wait for them
+/// List the parked events with their errors, and those that wait for a program that can read them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, dead_letters (consumer, stream, version, position, event, error,
-  attempts, parked_at).
+  attempts, parked_at, unread).
 
 Example:
   factum dead-letters list --store ./data --consumer orders@1")]
@@ -114,7 +114,7 @@ pub(crate) struct LettersArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, consumer, stream; show: version, position, event, error, attempts,
-  parked_at, blocked; retry, discard: ordered.
+  parked_at, unread, blocked; retry, discard: ordered.
 
 Examples:
   factum dead-letters show --store ./data orders@1 order-17

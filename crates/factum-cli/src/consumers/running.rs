@@ -91,7 +91,7 @@ impl Running<'_> {
 /// Describes the state of a consumer in one line.
 pub(crate) fn describe(consumer: &PublishedConsumer, paint: Paint) -> String {
     let state = match &*consumer.state {
-        state @ ("retrying" | "stopped") => paint.bad(state),
+        state @ ("waiting" | "retrying" | "stopped") => paint.bad(state),
         state => state.to_owned(),
     };
     let lag = consumer.lag().map(|lag| format!(" ({})", age(lag))).unwrap_or_default();
@@ -108,6 +108,13 @@ pub(crate) fn describe(consumer: &PublishedConsumer, paint: Paint) -> String {
     if consumer.parked > 0 {
         let parked = format!("{} parked", counted(consumer.parked, "stream"));
         line += &format!(", {}", paint.bad(parked));
+    }
+    if consumer.waiting > 0 {
+        let waiting = counted(consumer.waiting, "stream");
+        let verb = if consumer.waiting == 1 { "waits" } else { "wait" };
+        let reason = consumer.unread.as_deref().unwrap_or("an event can't be decoded");
+        let waiting = format!("{waiting} {verb} for a reader: {}", reason.escape_debug());
+        line += &format!(", {}", paint.bad(waiting));
     }
     if consumer.cautious {
         line += ", cautious";

@@ -9,13 +9,13 @@ use std::{
 };
 
 use factum::{
-    App, Consumer, ConsumerOptions, DocumentStore, HandleError, ProjectionFn, Projections,
-    RecordedEvent,
-    consumer::{ConsumerHandle, ConsumerState, FailurePolicy},
-    event::Category,
+    App, Consumer, ConsumerOptions, DocumentStore, ExpectedVersion, HandleError, Metadata,
+    ProjectionFn, Projections, RecordedEvent,
+    consumer::{ConsumerHandle, ConsumerHealth, ConsumerState, FailurePolicy},
+    event::{Category, EventId, StreamId, encode_event},
     projection::SqliteTarget,
     read::Scope,
-    store::{Clock, ExpectedRevision, KeyRange, ScanQuery, SystemClock, WriteBatch},
+    store::{AppendBatch, Clock, ExpectedRevision, KeyRange, ScanQuery, SystemClock, WriteBatch},
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -35,6 +35,47 @@ async fn start(app: &App, is_good: &Arc<AtomicBool>) -> ConsumerHandle {
     let consumer =
         Consumer::new("mails", handle).with_options(ConsumerOptions::new().with_failure(failure));
     app.consumers().start(consumer).await.expect("it starts")
+}
+
+/// A newer program, which knows that an account can be frozen.
+mod newer {
+    #[derive(Debug, factum::Event)]
+    pub(super) enum AccountEvent {
+        Frozen,
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_for_a_reader_is_shown_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite_in(folder.path());
+    let app = App::open(&store).await.expect("it opens");
+    let kernel = app.kernel();
+    let id = EventId::new(kernel.ids().uuid(SystemClock.now()));
+    let frozen = encode_event(&newer::AccountEvent::Frozen, id, &Metadata::new(), None);
+    let frozen = frozen.expect("it is encoded");
+    let ada = StreamId::new("account", "ada").expect("it is a name");
+    let batch = AppendBatch::new().write(ada, ExpectedVersion::Any, [frozen]);
+    kernel.events().append(batch).await.expect("it is stored");
+    let mails = start(&app, &Arc::new(AtomicBool::new(true))).await;
+    let waits = |health: &ConsumerHealth| health.state == ConsumerState::Waiting;
+    mails.watch().wait_for(waits).await.expect("it can't read it");
+    app.close().await.expect("it closes");
+
+    let seen = seen_outside(&store).await;
+    let consumer = &seen["consumers"][0];
+    assert_eq!((&consumer["waiting"], &consumer["parked"]), (&1.into(), &0.into()), "{seen}");
+    let listed = outside(format!("consumers list --store {store}")).await;
+    let line = "1 stream waits for a program that can read the next event";
+    assert!(listed.contains(line) && !listed.contains("parked"), "{listed}");
+    let listed = outside(format!("dead-letters list --store {store}")).await;
+    assert!(listed.contains(&format!("nothing is parked, {line}")), "{listed}");
+    assert!(listed.contains("account-ada  of mails, waits for a reader since"), "{listed}");
+    assert!(listed.contains("no variant has this name"), "{listed}");
+    assert!(listed.contains("start a program that knows the event's type"), "{listed}");
+    let letters = format!("dead-letters list --store {store} --json");
+    let letters = tokio::task::spawn_blocking(move || json(&letters)).await.expect("it ends");
+    assert_eq!(letters["dead_letters"][0]["unread"], true, "{letters}");
 }
 
 async fn seen_outside(store: &str) -> Value {
@@ -143,8 +184,7 @@ async fn what_runs_is_seen_with_what_it_is_doing_also_if_it_keeps_its_progress_e
     let totals = app.consumers().maintain_fn(totals, target, ConsumerOptions::new()).await;
     let totals = totals.expect("it starts");
     totals.wait_for(factum::Position::new(2), Duration::from_secs(20)).await.expect("it comes");
-    let retries =
-        |it: &factum::consumer::ConsumerHealth| matches!(it.state, ConsumerState::Retrying { .. });
+    let retries = |it: &ConsumerHealth| matches!(it.state, ConsumerState::Retrying { .. });
     mails.watch().wait_for(retries).await.expect("it fails");
 
     let mut seen = seen_outside(&store).await;

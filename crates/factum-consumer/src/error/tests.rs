@@ -7,7 +7,7 @@ use factum_testing::{Hidden, assert_kinds};
 
 use super::{HandleError, ReleaseError, StartError, WaitError};
 use crate::{
-    BusError, RewindError, TargetError,
+    BusError, RewindError, TargetError, UnreadEvent,
     health::{StopCause, StopReason},
     name::ConsumerName,
     outage::Outages,
@@ -47,6 +47,16 @@ fn behind() -> WaitError {
     WaitError::Behind { consumer: name(), position, reached, waited }
 }
 
+fn unread() -> WaitError {
+    let event = UnreadEvent {
+        stream: stream(),
+        position: Position::new(2),
+        event: "account.frozen".into(),
+        error: "no variant has this name".into(),
+    };
+    WaitError::Unread { consumer: name(), event }
+}
+
 fn stopped() -> WaitError {
     WaitError::Stopped { consumer: name(), reason: StopReason::Asked }
 }
@@ -69,6 +79,7 @@ fn every_error_of_consumers_has_its_kind() {
     });
     assert_kinds!(WaitError {
         WaitError::Behind { .. } = behind() => TimedOut,
+        WaitError::Unread { .. } = unread() => TimedOut,
         WaitError::Stopped { .. } = stopped() => Closed,
         WaitError::Unknown(_) = WaitError::Unknown("x".into()) => Invalid,
         WaitError::Store(_) = away().into() => Unavailable,

@@ -6,7 +6,11 @@ use factum_kernel::{Clock, Kernel, Position, RecordedEvent, StreamId, sentence};
 use tokio::sync::watch;
 
 use super::{ConsumerHealth, ConsumerState, StopReason, metrics::Metrics};
-use crate::{dead_letter::StoredLetter, name::ConsumerName, source::Chunk};
+use crate::{
+    dead_letter::{StoredLetter, UnreadEvent},
+    name::ConsumerName,
+    source::Chunk,
+};
 
 /// The health of a consumer in this process.
 #[derive(Debug)]
@@ -20,6 +24,16 @@ pub(crate) struct Board {
     /// itself.
     is_halted: watch::Sender<bool>,
     metrics: Metrics,
+}
+
+/// The progress of a consumer's partitions, compared with a position.
+pub(crate) struct Reach {
+    /// True if the partitions that this process works on have reached the position.
+    pub(crate) is_here: bool,
+    /// The first event up to the position that those partitions can't read.
+    pub(crate) unread: Option<UnreadEvent>,
+    /// The partitions that other processes work on.
+    pub(crate) elsewhere: Vec<usize>,
 }
 
 /// The place of one partition on the board, through which it reports its health.
@@ -96,13 +110,14 @@ impl Board {
         elsewhere(&self.parts())
     }
 
-    /// True if the partitions that this process works on have reached `position`, with the
-    /// partitions of other processes. Both are read at the same moment.
-    pub(crate) fn is_at(&self, position: Position) -> (bool, Vec<usize>) {
+    /// The progress of all partitions at the same moment, compared with a position.
+    pub(crate) fn reach(&self, position: Position) -> Reach {
         let parts = self.parts();
         let elsewhere = elsewhere(&parts);
-        let is_there = |at: usize| elsewhere.contains(&at) || parts[at].position >= position;
-        ((0..parts.len()).all(is_there), elsewhere)
+        let mut here = (0..parts.len()).filter(|at| !elsewhere.contains(at)).map(|at| &parts[at]);
+        let unread = first_unread(here.clone()).filter(|event| event.position <= position).cloned();
+        let is_here = here.all(|part| part.position >= position && part.has_tried);
+        Reach { is_here, unread, elsewhere }
     }
 
     /// True if all partitions have stopped.
@@ -159,6 +174,15 @@ impl Place {
             let is_new = health.state != state;
             health.state = state;
             is_new
+        });
+    }
+
+    /// Reports that a life begins. If other processes may have worked on the partition since,
+    /// `has_tried` is false: it is not known which streams wait.
+    pub(crate) fn begin(&self, has_tried: bool) {
+        self.change(|health| {
+            health.state = ConsumerState::Starting;
+            health.has_tried = has_tried;
         });
     }
 
@@ -254,16 +278,19 @@ impl Place {
         }
     }
 
-    /// Logs that an event was parked.
+    /// Logs that an event was parked, or that its stream waits for a program that can read it.
     pub fn log_parked(&self, stream: &StreamId, letter: &StoredLetter) {
-        tracing::warn!(
-            consumer = %self.board.name,
-            %stream,
-            position = letter.position,
-            event = letter.event,
-            error = letter.error,
-            "an event was parked"
-        );
+        let consumer = &self.board.name;
+        let StoredLetter { position, event, error, .. } = letter;
+        match letter.is_unread() {
+            false => {
+                tracing::warn!(%consumer, %stream, position, event, error, "an event was parked");
+            }
+            true => tracing::warn!(
+                %consumer, %stream, position, event, error,
+                "a stream waits for a program that can read its event"
+            ),
+        }
     }
 
     /// Counts a failed attempt.
@@ -310,6 +337,8 @@ fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
         recorded_at: last.recorded_at,
         lag: counted().filter_map(|it| it.lag).max(),
         parked: counted().map(|it| it.parked).sum(),
+        waiting: counted().map(|it| it.waiting).sum(),
+        unread: first_unread(counted()).cloned(),
         handled: parts.iter().map(|it| it.handled).sum(),
         rate: parts.iter().map(|it| it.rate).sum(),
         is_cautious: parts.iter().any(|it| it.is_cautious),
@@ -320,15 +349,21 @@ fn together(parts: &[ConsumerHealth]) -> ConsumerHealth {
         partitions: parts.len(),
         elsewhere: parts.len() - here,
         measured: last.measured,
+        has_tried: parts.iter().all(|it| it.has_tried),
     }
+}
+
+fn first_unread<'a>(parts: impl Iterator<Item = &'a ConsumerHealth>) -> Option<&'a UnreadEvent> {
+    parts.filter_map(|part| part.unread.as_ref()).min_by_key(|event| event.position)
 }
 
 /// The rank of a state: the highest one stands for all partitions. `Stopped` shows only when all
 /// have stopped. `Diverged` is the exception, because positions of another log mean nothing.
 fn weight(state: &ConsumerState) -> u8 {
     match state {
-        ConsumerState::Stopped(StopReason::Diverged(_)) => 9,
-        ConsumerState::Retrying { .. } => 8,
+        ConsumerState::Stopped(StopReason::Diverged(_)) => 10,
+        ConsumerState::Retrying { .. } => 9,
+        ConsumerState::Waiting => 8,
         ConsumerState::Starting => 7,
         ConsumerState::CatchingUp => 6,
         ConsumerState::Paused => 5,

@@ -13,9 +13,10 @@ const POSITION: &str = "factum_consumer_position";
 const LAG_EVENTS: &str = "factum_consumer_lag_events";
 const LAG_SECONDS: &str = "factum_consumer_lag_seconds";
 const PARKED: &str = "factum_consumer_parked";
+const WAITING: &str = "factum_consumer_waiting";
 const STATE: &str = "factum_consumer_state";
-const STATES: [&str; 7] =
-    ["starting", "catching-up", "live", "retrying", "paused", "standing-by", "stopped"];
+const STATES: [&str; 8] =
+    ["starting", "catching-up", "live", "waiting", "retrying", "paused", "standing-by", "stopped"];
 
 /// Describes the metrics of consumers to the recorder of the `metrics` facade. Consumers record
 /// them in any case; this call adds units and descriptions. Install the recorder before consumers
@@ -29,13 +30,14 @@ const STATES: [&str; 7] =
 /// | `factum_consumer_lag_events` | gauge | positions behind the log's head | `consumer` |
 /// | `factum_consumer_lag_seconds` | gauge | age of the next event to be handled | `consumer` |
 /// | `factum_consumer_parked` | gauge | streams that wait for a parked event | `consumer` |
+/// | `factum_consumer_waiting` | gauge | streams that this program can't read | `consumer` |
 /// | `factum_consumer_state` | gauge | 1 for the current state | `consumer`, `state` |
 ///
 /// `consumer` is the consumer's name, which includes the build of a projection. `state` is one of
-/// `starting`, `catching-up`, `live`, `retrying`, `paused`, `standing-by`, `stopped`. The gauges
-/// cover the partitions that this process works on. They are set when a batch ends, an attempt
-/// fails or the state changes; a handler that hangs becomes visible after its timeout. The lag of a
-/// consumer that has stopped is `NaN` where it is unknown, and never 0.
+/// `starting`, `catching-up`, `live`, `waiting`, `retrying`, `paused`, `standing-by`, `stopped`.
+/// The gauges cover the partitions that this process works on. They are set when a batch ends, an
+/// attempt fails or the state changes; a handler that hangs becomes visible after its timeout. The
+/// lag of a consumer that has stopped is `NaN` where it is unknown, and never 0.
 ///
 /// ```
 /// # use factum_kernel::{Kernel, TagKey};
@@ -63,6 +65,7 @@ pub fn describe_consumer_metrics() {
     describe_gauge!(LAG_EVENTS, Unit::Count, "positions behind the log's head");
     describe_gauge!(LAG_SECONDS, Unit::Seconds, "age of the next event to be handled");
     describe_gauge!(PARKED, Unit::Count, "streams that wait for a parked event");
+    describe_gauge!(WAITING, Unit::Count, "streams that this program can't read");
     describe_gauge!(STATE, Unit::Count, "1 for the consumer's current state");
 }
 
@@ -74,7 +77,8 @@ pub(super) struct Metrics {
     lag_events: Gauge,
     lag_seconds: Gauge,
     parked: Gauge,
-    states: [Gauge; 7],
+    waiting: Gauge,
+    states: [Gauge; 8],
 }
 
 impl Metrics {
@@ -91,6 +95,7 @@ impl Metrics {
             lag_events: gauge(LAG_EVENTS),
             lag_seconds: gauge(LAG_SECONDS),
             parked: gauge(PARKED),
+            waiting: gauge(WAITING),
             states,
         }
     }
@@ -104,6 +109,7 @@ impl Metrics {
         let is_stopped = matches!(health.state, ConsumerState::Stopped(_));
         self.lag_seconds.set(if is_stopped { f64::NAN } else { seconds });
         self.parked.set(health.parked as f64);
+        self.waiting.set(health.waiting as f64);
         let state = word(&health.state);
         for (gauge, each) in self.states.iter().zip(STATES) {
             gauge.set(f64::from(u8::from(each == state)));
@@ -126,6 +132,7 @@ fn word(state: &ConsumerState) -> &'static str {
         ConsumerState::Starting => "starting",
         ConsumerState::CatchingUp => "catching-up",
         ConsumerState::Live => "live",
+        ConsumerState::Waiting => "waiting",
         ConsumerState::Retrying { .. } => "retrying",
         ConsumerState::Paused => "paused",
         ConsumerState::StandingBy => "standing-by",

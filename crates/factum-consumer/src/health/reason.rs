@@ -35,7 +35,8 @@ pub enum StopReason {
         /// The error of the last attempt.
         error: StopCause,
     },
-    /// More streams would be parked than the policy allows. Retry or discard dead letters.
+    /// More streams would wait than the policy allows, for a person or for a program that can read
+    /// them. Retry or discard dead letters, or start that program.
     TooManyParked {
         /// The position of the event that would be parked.
         position: Position,
@@ -80,7 +81,7 @@ impl fmt::Display for StopReason {
             Self::Asked => f.write_str("the caller stopped it"),
             Self::Failed { position, .. } => write!(f, "an event failed: position={position}"),
             Self::TooManyParked { position, .. } => {
-                write!(f, "too many streams are parked already: position={position}")
+                write!(f, "too many streams wait already: position={position}")
             }
             Self::Diverged(_) => f.write_str("the log is not the one of the checkpoint"),
             Self::Fenced => {

@@ -14,7 +14,7 @@ use factum_kernel::{Position, ReadQuery, RecordedEvent, StreamId, sentence};
 
 use super::{
     End, Life, Worker,
-    machine::{Batch, Failing, Next, Unstored},
+    machine::{Batch, Failing, Fault, Next, Unstored},
     revoked,
 };
 use crate::{
@@ -46,8 +46,7 @@ pub(crate) enum Handled<W: Work> {
         /// The index of the event that failed, among the wanted ones.
         at: usize,
         error: StopCause,
-        /// True if another attempt changes nothing.
-        is_final: bool,
+        fault: Fault,
     },
     /// An outage; no event is at fault.
     Outage {
@@ -98,10 +97,12 @@ impl<W: Work> Worker<W> {
                     },
                 )
             }
-            Handled::Failed { at, error, is_final } => {
+            Handled::Failed { at, error, fault } => {
                 let position = batch.events()[wanted[at]].position();
-                self.machine.failed(&hand, position, error, is_final);
-                self.health.count_failure();
+                self.machine.failed(&hand, position, error, fault);
+                if fault != Fault::Unread {
+                    self.health.count_failure();
+                }
                 match self.keep(life, &chunk, wanted[at], at).await {
                     Ok(rest) => Ok(rest),
                     Err(error) => Err(self.target_failed(error).await),
@@ -232,7 +233,8 @@ impl<W: Work> Worker<W> {
         wanted: &[usize],
     ) -> Result<Handled<W>, End> {
         let handled = self.handle_apart(batch, wanted).await?;
-        if let Handled::Failed { at, error, .. } = &handled
+        if let Handled::Failed { at, error, fault } = &handled
+            && *fault != Fault::Unread
             && let Err(away) = self.check_reachable().await
         {
             return match away.kind().is_outage() {
@@ -306,17 +308,19 @@ impl<W: Work> Worker<W> {
     fn ended(&self, outcome: Outcome<W>, seen: &Seen) -> Handled<W> {
         let at = seen.begun.load(Ordering::Relaxed);
         let timeout = self.options.failure.timeout;
-        let (at, error, is_final) = match outcome {
+        let (at, error, fault) = match outcome {
             Apart::Done(Ok((tx, count))) => return Handled::Done { tx, count },
             Apart::Done(Err(Failure::Handler(error)))
                 if self.outages.caused(&*error) || self.target.is_to_blame(&error) =>
             {
                 return Handled::Outage { at, error };
             }
-            Apart::Done(Err(Failure::Handler(error))) => (at, StopCause::new(error), false),
-            Apart::Done(Err(Failure::Decode(error))) => (at, StopCause::new(*error), true),
+            Apart::Done(Err(Failure::Handler(error))) => {
+                (at, StopCause::new(error), Fault::Passing)
+            }
+            Apart::Done(Err(Failure::Decode(error))) => (at, StopCause::new(*error), Fault::Unread),
             Apart::Panicked(panic) => {
-                (at, StopCause::new(format!("the handler panicked: {panic}")), false)
+                (at, StopCause::new(format!("the handler panicked: {panic}")), Fault::Passing)
             }
             Apart::Cancelled => {
                 let error = "the runtime of the handler has ended".into();
@@ -325,10 +329,11 @@ impl<W: Work> Worker<W> {
             Apart::Late { at, keeps_thread } => {
                 let kept = if keeps_thread { ", and its handler keeps its thread" } else { "" };
                 let error = format!("the event was not handled within {timeout:?}{kept}");
-                (at, StopCause::new(error), keeps_thread)
+                let fault = if keeps_thread { Fault::Lasting } else { Fault::Passing };
+                (at, StopCause::new(error), fault)
             }
         };
-        Handled::Failed { at, error, is_final }
+        Handled::Failed { at, error, fault }
     }
 
     /// Stores a batch together with the progress after it.
@@ -357,7 +362,7 @@ impl<W: Work> Worker<W> {
         self.machine.is_cautious().then(|| progress::encode(&self.machine.at_work()))
     }
 
-    /// Parks an event whose attempts are used up.
+    /// Parks an event whose attempts are used up, or that this program can't read.
     async fn park(
         &mut self,
         life: &mut Life,
@@ -367,7 +372,10 @@ impl<W: Work> Worker<W> {
     ) -> Result<(), End> {
         let event = &batch.events()[at];
         let now = self.reading.kernel.clock().now();
-        let letter = StoredLetter::of(event, &failing.error, failing.attempts, now);
+        let letter = match failing.fault {
+            Fault::Unread => StoredLetter::unread(event, &failing.error, now),
+            _ => StoredLetter::of(event, &failing.error, failing.attempts, now),
+        };
         let mut next = life.progress;
         next.checkpoint = batch.events().last().map(|event| batch.checkpoint(event));
         let stream = event.stream().to_stream_id();
@@ -381,6 +389,8 @@ impl<W: Work> Worker<W> {
         let parked = self.letters.insert(stream, letter);
         assert!(parked.is_none(), "no event of a parked stream is handled: {parked:?}");
         self.machine.passed(1, batch.through);
+        // The letter shows before the position: a caller that waits must not miss it.
+        self.tell_letters();
         self.report(batch, 0);
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{End, Life, Worker};
 use crate::{
-    health::ConsumerState,
+    dead_letter::StoredLetter,
     progress::{self, Mark, Progress},
     source::{PageMax, Source},
     target::{Fence, Save},
@@ -16,7 +16,7 @@ use crate::{
 impl<W: Work> Worker<W> {
     /// Opens the target, and the source after the stored progress.
     pub(super) async fn begin(&mut self) -> Result<Life, End> {
-        self.health.tell(ConsumerState::Starting);
+        self.health.begin(self.machine.has_tried());
         self.check_layout().await?;
         let opened = match self.target.open(&self.name).await {
             Ok(opened) => opened,
@@ -49,10 +49,13 @@ impl<W: Work> Worker<W> {
         self.machine.note_begun(false);
         self.check_layout().await?;
         self.machine.note_begun(true);
+        if !self.letters.values().any(StoredLetter::is_due) {
+            self.machine.note_tried();
+        }
+        self.tell_letters();
         self.health.change(|health| {
             health.position = reached;
             health.head = head.max(reached);
-            health.parked = self.letters.len();
         });
         Ok(life)
     }

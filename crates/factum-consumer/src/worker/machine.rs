@@ -42,6 +42,8 @@ pub(crate) struct Machine {
     /// True if the number of partitions was compared with the stored one after this start had
     /// stored progress.
     is_layout_checked: bool,
+    /// True if this owner has tried the events that an earlier program could not read.
+    has_tried: bool,
     /// `None` before the first life.
     pace: Option<Pace>,
     /// The event that has failed last.
@@ -56,14 +58,25 @@ pub(crate) struct Machine {
     frozen: (u64, u32),
 }
 
+/// The kind of a failure of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Another attempt may succeed.
+    Passing,
+    /// Another attempt changes nothing.
+    Lasting,
+    /// This program can't read the event; another one may.
+    Unread,
+}
+
 /// An event that has failed, with its error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failing {
     pub(crate) position: Position,
     pub(crate) attempts: u32,
     pub(crate) error: StopCause,
-    /// True if no further attempt follows.
-    is_final: bool,
+    /// The fault of the last attempt.
+    pub(crate) fault: Fault,
     /// True if the pause before the next attempt is still due.
     is_due: bool,
 }
@@ -156,6 +169,7 @@ impl Machine {
             is_paused: false,
             is_owner: false,
             is_layout_checked: false,
+            has_tried: false,
             pace: None,
             failing: None,
             unreached: 0,
@@ -221,6 +235,16 @@ impl Machine {
         self.is_layout_checked = is_layout_checked;
     }
 
+    /// True if this owner has tried the events that an earlier program could not read.
+    pub(crate) fn has_tried(&self) -> bool {
+        self.has_tried
+    }
+
+    /// Records that this owner has tried them.
+    pub(crate) fn note_tried(&mut self) {
+        self.has_tried = true;
+    }
+
     /// The mark of a worker at work, without a note.
     pub(crate) fn at_work(&self) -> Mark {
         Mark { at_work: Some(self.rules.batch_events_max), attempt: None }
@@ -231,7 +255,7 @@ impl Machine {
         self.pace.as_ref().expect("a life has begun").take(positions)
     }
 
-    /// Decides the next step with a batch. `parked` is the number of parked streams.
+    /// Decides the next step with a batch. `parked` is the number of streams that wait.
     pub(crate) fn next(&mut self, batch: &Batch, parked: usize) -> Next {
         if batch.wanted == 1
             && let Some(failing) = self.given_up(batch)
@@ -252,9 +276,11 @@ impl Machine {
         if attempts >= DEATHS_MAX {
             let error = StopCause::new("the process died while the event was handled");
             let position = batch.first;
-            return Some(Failing { position, attempts, error, is_final: true, is_due: false });
+            let fault = Fault::Lasting;
+            return Some(Failing { position, attempts, error, fault, is_due: false });
         }
-        let is_over = |it: &&Failing| it.is_final || it.attempts > self.rules.failure.retries_max;
+        let retries_max = self.rules.failure.retries_max;
+        let is_over = |it: &&Failing| it.fault != Fault::Passing || it.attempts > retries_max;
         let failing = self.failing.as_ref().filter(|it| it.position == batch.first);
         failing.filter(is_over).cloned()
     }
@@ -272,11 +298,11 @@ impl Machine {
     }
 
     /// Records that one event of a batch has failed.
-    pub(crate) fn failed(&mut self, batch: &Batch, at: Position, error: StopCause, is_final: bool) {
+    pub(crate) fn failed(&mut self, batch: &Batch, at: Position, error: StopCause, fault: Fault) {
         if batch.wanted > 1 {
             self.pace().single_out(at, at);
         }
-        self.fail(at, error, is_final);
+        self.fail(at, error, fault);
     }
 
     /// Records that a batch was not handled because of an outage, for which no event is at fault.
@@ -299,11 +325,11 @@ impl Machine {
                 self.pace().halve(events, first, last);
             }
             TargetError::TooLarge(error) => {
-                self.fail(first, StopCause::of(error), true);
+                self.fail(first, StopCause::of(error), Fault::Lasting);
                 return Unstored::Failed;
             }
             TargetError::Refused(error) => {
-                self.fail(first, StopCause::of(error), false);
+                self.fail(first, StopCause::of(error), Fault::Passing);
                 return Unstored::Failed;
             }
             error => {
@@ -382,16 +408,16 @@ impl Machine {
             End::Fenced => After::Refresh,
         };
         // Other processes may work on the partition: begin as after a start.
-        (self.is_owner, self.is_layout_checked) = (false, false);
+        (self.is_owner, self.is_layout_checked, self.has_tried) = (false, false, false);
         (self.pace, self.failing) = (None, None);
         after
     }
 
-    fn fail(&mut self, position: Position, error: StopCause, is_final: bool) {
+    fn fail(&mut self, position: Position, error: StopCause, fault: Fault) {
         let before = self.failing.take().filter(|failing| failing.position == position);
         let attempts = before.map_or(0, |failing| failing.attempts) + 1;
-        let is_due = !is_final && attempts <= self.rules.failure.retries_max;
-        self.failing = Some(Failing { position, attempts, error, is_final, is_due });
+        let is_due = fault == Fault::Passing && attempts <= self.rules.failure.retries_max;
+        self.failing = Some(Failing { position, attempts, error, fault, is_due });
     }
 
     fn pace(&mut self) -> &mut Pace {

@@ -1,11 +1,11 @@
 //! The release of parked events: one stream, in order, up to the consumer's position.
 
-use factum_kernel::{StreamId, StreamVersion, sentence};
+use factum_kernel::{ReadError, StreamId, StreamVersion, sentence};
 use tokio::sync::oneshot;
 
-use super::{End, Life, Worker, attempt::Handled};
+use super::{End, Life, Worker, attempt::Handled, machine::Fault};
 use crate::{
-    dead_letter::StoredLetter,
+    dead_letter::{StoredLetter, Waiting},
     error::ReleaseError,
     health::StopCause,
     progress,
@@ -18,15 +18,22 @@ use crate::{
 type Answer = oneshot::Sender<Result<(), ReleaseError>>;
 
 /// The outcome of a release.
-enum Released {
+pub(super) enum Released {
     /// All events of the stream up to the consumer's position are done.
     All,
     /// The stream waits for an event that failed.
-    Stays(StoredLetter),
-    /// The rest of the stream could not be read.
-    Unread(StoredLetter, String),
+    Stays(Stays),
+    /// The rest of the stream can't be read now.
+    NotNow(StoredLetter, ReadError),
     /// The stream is not parked.
     Nothing,
+}
+
+/// The event at which a release has ended.
+pub(super) struct Stays {
+    pub(super) letter: StoredLetter,
+    pub(super) error: StopCause,
+    pub(super) fault: Fault,
 }
 
 impl<W: Work> Worker<W> {
@@ -44,12 +51,12 @@ impl<W: Work> Worker<W> {
                 let _ = answer.send(Ok(()));
                 return Ok(());
             }
-            Ok(Released::Stays(letter)) => {
+            Ok(Released::Stays(Stays { letter, .. })) => {
                 let error = ReleaseError::Failed(letter.error.clone());
                 self.store_letter(life, stream, Some(&letter)).await.map(|()| error)
             }
-            Ok(Released::Unread(letter, error)) => {
-                let error = ReleaseError::NotNow(error);
+            Ok(Released::NotNow(letter, error)) => {
+                let error = ReleaseError::NotNow(sentence(&error));
                 self.store_letter(life, stream, Some(&letter)).await.map(|()| error)
             }
             Ok(Released::Nothing) => Ok(ReleaseError::NothingParked(stream.clone())),
@@ -61,7 +68,7 @@ impl<W: Work> Worker<W> {
     }
 
     /// Handles the parked events of a stream until one fails.
-    async fn release_events(
+    pub(super) async fn release_events(
         &mut self,
         life: &mut Life,
         stream: &StreamId,
@@ -75,6 +82,9 @@ impl<W: Work> Worker<W> {
         let discarded = (release == Release::Discard).then_some(letter.version);
         loop {
             self.take_waiting_orders("another stream is being released, try again")?;
+            if self.assignment.as_ref().is_some_and(|assignment| !assignment.is_assigned()) {
+                return Err(End::Unassigned);
+            }
             let kernel = &self.reading.kernel;
             let version = StreamVersion::new(letter.version);
             let chunk = match next_parked(kernel, life.progress.checkpoint, stream, version).await {
@@ -82,7 +92,7 @@ impl<W: Work> Worker<W> {
                 Ok(None) => {
                     return self.store_letter(life, stream, None).await.map(|()| Released::All);
                 }
-                Err(error) => return Ok(Released::Unread(letter, sentence(&error))),
+                Err(error) => return Ok(Released::NotNow(letter, error)),
             };
             let event = &chunk.events()[0];
             assert!(event.version() >= version, "the events of a stream are released in order");
@@ -92,7 +102,7 @@ impl<W: Work> Worker<W> {
                 letter = next;
                 continue;
             }
-            let error = match self.handle(&chunk, &[0]).await? {
+            let failed = match self.handle(&chunk, &[0]).await? {
                 Handled::Done { tx, .. } => {
                     let save = self.letter_save(life, stream, Some(&next), 1);
                     match self.target.commit(&self.name, tx, save).await {
@@ -101,24 +111,25 @@ impl<W: Work> Worker<W> {
                             letter = next;
                             continue;
                         }
-                        Err(TargetError::TooLarge(error) | TargetError::Refused(error)) => {
-                            StopCause::of(error)
-                        }
+                        Err(TargetError::TooLarge(error)) => (StopCause::of(error), Fault::Lasting),
+                        Err(TargetError::Refused(error)) => (StopCause::of(error), Fault::Passing),
                         Err(error) => return Err(self.target_failed(error).await),
                     }
                 }
-                Handled::Failed { error, .. } => error,
+                Handled::Failed { error, fault, .. } => (error, fault),
                 Handled::Outage { error, .. } => return Err(self.outage(sentence(&*error)).await),
             };
-            return Ok(Released::Stays(letter.again(
-                event,
-                &error,
-                self.reading.kernel.clock().now(),
-            )));
+            let now = self.reading.kernel.clock().now();
+            let (error, fault) = failed;
+            let letter = match fault {
+                Fault::Unread => StoredLetter::unread(event, &error, now),
+                _ => letter.again(event, &error, now),
+            };
+            return Ok(Released::Stays(Stays { letter, error, fault }));
         }
     }
 
-    async fn store_letter(
+    pub(super) async fn store_letter(
         &mut self,
         life: &mut Life,
         stream: &StreamId,
@@ -157,7 +168,13 @@ impl<W: Work> Worker<W> {
             Some(letter) => self.letters.insert(stream.clone(), letter.clone()),
             None => self.letters.remove(stream),
         };
-        let parked = self.letters.len();
-        self.health.change(|health| health.parked = parked);
+        self.tell_letters();
+    }
+
+    /// Shows in the health which streams wait.
+    pub(super) fn tell_letters(&self) {
+        let waiting = Waiting::of(&self.letters);
+        let has_tried = self.machine.has_tried();
+        self.health.change(|health| health.set_waiting(waiting, has_tried));
     }
 }

@@ -161,7 +161,7 @@ impl<T: Target> RemoteOrder<T> {
                 None => return Ok(()),
                 Some(letter) if letter == before => {}
                 // The release has handled an event and continues with the next one.
-                Some(letter) if letter.attempts == 0 => {}
+                Some(letter) if letter.attempts == 0 && !letter.is_unread => {}
                 Some(letter) => return Err(ReleaseError::Failed(letter.error)),
             }
         }

@@ -79,7 +79,7 @@ async fn damaged_runs_are_moved_away_and_made_anew_and_no_event_is_lost() {
     for run in damaged {
         assert!(aside.join("log").join(&run).is_file(), "{run}");
     }
-    goes_on(&folder, 1_400).await;
+    goes_on(&folder, 1_401).await;
     assert_eq!(shown(&folder).await, before);
 }
 
@@ -96,7 +96,7 @@ async fn a_damaged_log_is_ended_only_when_the_loss_is_accepted() {
     let said = repaired(&folder, Loss::Refused);
     assert!(!said.is_done && said.folder.is_some(), "{said:#?}");
     let lost = said.events.unwrap();
-    assert_eq!((lost.from, lost.through), (position, Some(1_400)));
+    assert_eq!((lost.from, lost.through), (position, Some(1_401)));
     assert_eq!(everything(folder.path()), untouched, "nothing is done");
 
     let done = repaired(&folder, Loss::Accepted);
@@ -110,7 +110,7 @@ async fn a_damaged_log_is_ended_only_when_the_loss_is_accepted() {
         }
     }
     let note = fs::read_to_string(aside.join("repair.txt")).unwrap();
-    assert!(note.contains(&format!("Positions out of the journal: {position} to 1400")), "{note}");
+    assert!(note.contains(&format!("Positions out of the journal: {position} to 1401")), "{note}");
 
     let after = shown(&folder).await;
     assert!(after != before && Some(after) == done.lineage);
@@ -169,7 +169,7 @@ async fn damaged_documents_are_ended_like_a_log_and_events_stay() {
     let done = repaired(&folder, Loss::Accepted);
     assert!(done.left.is_whole() && done.events.is_none() && done.lineage.is_none(), "{done:#?}");
     let store = open(folder.path()).await;
-    assert_eq!(check_log(&store).await.value(), 1_400);
+    assert_eq!(check_log(&store).await.value(), 1_401);
     assert_eq!(lineage(&store).await, before);
     let page = store.scan(ScanQuery::new(KeyRange::all())).await.unwrap();
     let revisions = page.documents.iter().map(|it| it.revision.value());
@@ -188,7 +188,7 @@ async fn what_is_beside_the_logs_is_made_anew() {
     let done = repaired(&folder, Loss::Refused);
     assert!(done.is_done && done.left.is_whole() && done.left.lineage == done.lineage);
     assert!(folder.path().join(done.folder.unwrap()).join("lineage").is_file());
-    goes_on(&folder, 1_400).await;
+    goes_on(&folder, 1_401).await;
 }
 
 #[tokio::test]

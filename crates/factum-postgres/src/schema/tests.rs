@@ -7,6 +7,7 @@ const NEXT: Steps = &[
     MIGRATIONS[0],
     MIGRATIONS[1],
     MIGRATIONS[2],
+    MIGRATIONS[3],
     &["CREATE TABLE @schema@.another (); CREATE SEQUENCE @schema@.made; \
        SELECT nextval('@schema@.made');"],
 ];

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use factum_consumer::{
-    ConsumerHealth, ConsumerName, ConsumerState, Target, TargetError,
+    ConsumerHealth, ConsumerName, ConsumerState, Target, TargetError, UnreadEvent, WaitError,
     part::{StoredPart, Work, caught, diverged, said_position, set_frozen},
 };
 use factum_kernel::{Diverged, Kernel, Position, ReadQuery, Revision};
@@ -38,7 +38,9 @@ pub(super) async fn caught_up<T>(building: Option<RunningBuild<T>>, kernel: &Ker
     }
     let is_near = |it: &ConsumerHealth| {
         let reads = matches!(it.state, ConsumerState::CatchingUp | ConsumerState::Live);
-        reads && it.parked == 0 && it.lag_events().is_some_and(|events| events <= NEAR_POSITIONS)
+        let is_whole = it.parked + it.waiting == 0;
+        let is_close = it.lag_events().is_some_and(|events| events <= NEAR_POSITIONS);
+        reads && is_whole && is_close
     };
     while health.wait_for(is_near).await.is_ok() {
         // The head in the health is only a hint.
@@ -87,7 +89,7 @@ impl<W: Work> Keeper<W> {
             return Err(NotNow::Superseded);
         }
         // A build that lacks events can't take over, so the serving build is not paused for it.
-        check_nothing_parked(running).await?;
+        check_nothing_waits(running).await?;
         let serving = self.local.borrow().serving.clone();
         if let Some(serving) = &serving
             && !pause_serving(serving).await
@@ -166,7 +168,7 @@ impl<W: Work> Keeper<W> {
         let reached = reached.max(frozen.map_err(|_| NotNow::Later)?);
         let reached = running.consumer.wait_for(reached, HANDOVER_MAX).await;
         reached.map_err(|_| NotNow::Later)?;
-        check_nothing_parked(running).await?;
+        check_nothing_waits(running).await?;
         let mut swapped = Builds::clone(builds);
         swapped.swap(running.build).map_err(|_| NotNow::Superseded)?;
         // The revision is the one from before the freeze: a process that resumes a frozen build
@@ -208,28 +210,58 @@ async fn pause_serving<T>(serving: &RunningBuild<T>) -> bool {
     }
 }
 
-/// Checks that no stream is parked in a build, in any process.
-async fn check_nothing_parked<T>(running: &RunningBuild<T>) -> Result<(), NotNow> {
-    let elsewhere = running.consumer.parked_elsewhere().await.map_err(|_| NotNow::Later)?;
-    let parked = running.consumer.health().parked + elsewhere;
-    if parked == 0 { Ok(()) } else { Err(NotNow::Later) }
+/// Checks that no stream of a build waits, in any process.
+async fn check_nothing_waits<T>(running: &RunningBuild<T>) -> Result<(), NotNow> {
+    let elsewhere = running.consumer.waiting_elsewhere().await.map_err(|_| NotNow::Later)?;
+    let health = running.consumer.health();
+    if health.parked + health.waiting + elsewhere == 0 { Ok(()) } else { Err(NotNow::Later) }
 }
 
-/// The position that a build has reached in all its partitions: the stored one, or the one that its
-/// workers have reported.
-pub(crate) async fn stored_position<T: Target>(
+/// The progress of a build over all its partitions: as stored, or as its workers have reported.
+pub(crate) async fn stored_reach<T: Target>(
     kernel: &Kernel,
     targets: &Targets<T>,
     name: &ConsumerName,
     partitions: usize,
-) -> Result<Position, TargetError> {
-    let mut position = None;
-    for at in 0..partitions {
-        let part = StoredPart::look(&targets(name), &name.part(at, partitions)).await?.position;
-        position = Some(position.map_or(part, |position: Position| position.min(part)));
-    }
+) -> Result<StoredReach, TargetError> {
+    // Read the report first: the letters of the events up to it are stored by then.
     let said = said_position(&**kernel.documents(), name, partitions).await?;
-    Ok(position.max(said).unwrap_or_default())
+    let mut position = None;
+    let mut unread: Option<UnreadEvent> = None;
+    for at in 0..partitions {
+        let part = StoredPart::look(&targets(name), &name.part(at, partitions)).await?;
+        let least = position.map_or(part.position, |it: Position| it.min(part.position));
+        position = Some(least);
+        let first = unread.into_iter().chain(part.waiting.first);
+        unread = first.min_by_key(|event| event.position);
+    }
+    Ok(StoredReach { position: position.max(said).unwrap_or_default(), unread })
+}
+
+/// The stored progress of a build, over all its partitions.
+pub(crate) struct StoredReach {
+    pub(crate) position: Position,
+    /// The first event that waits for a program that can read it.
+    pub(crate) unread: Option<UnreadEvent>,
+}
+
+impl StoredReach {
+    /// True if the build has reached a position.
+    ///
+    /// # Errors
+    /// An event up to the position waits for a program that can read it.
+    pub(crate) fn reaches(
+        self,
+        position: Position,
+        consumer: &ConsumerName,
+    ) -> Result<bool, WaitError> {
+        if self.position < position {
+            return Ok(false);
+        }
+        let consumer = consumer.clone();
+        let unread = self.unread.filter(|event| event.position <= position);
+        unread.map_or(Ok(true), |event| Err(WaitError::Unread { consumer, event }))
+    }
 }
 
 /// The difference between the log and the stored progress of a build, if the log is another one.

@@ -6,7 +6,7 @@ use factum_consumer::{ConsumerHandle, ConsumerName, StopCause, StopReason, Targe
 use factum_kernel::{Monotonic, Position};
 use tokio::sync::watch;
 
-use super::{BuildError, Targets, handover::stored_position};
+use super::{BuildError, Targets, handover::stored_reach};
 
 use crate::model_build::{Build, Builds, REFRESH, StoredBuilds};
 
@@ -95,45 +95,43 @@ pub(crate) async fn reach<T: Target>(
             (serving, local.builds.partitions(serving), local.serving.clone())
         };
         let consumer = serving.consumer(stored.name());
+        let ended = |reason| WaitError::Stopped { consumer: consumer.clone(), reason };
         let here = async {
             match running {
                 Some(running) => running.consumer.comes_to(position).await.err(),
-                None => Some(StopReason::Fenced),
+                None => Some(ended(StopReason::Fenced)),
             }
         };
-        let stopped = tokio::select! {
+        let unreached = tokio::select! {
             biased;
-            stopped = here => stopped,
+            unreached = here => unreached,
             changed = local.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => {
-                    let reason = local.borrow().end();
-                    return Err(WaitError::Stopped { consumer, reason });
+                    return Err(ended(local.borrow().end()));
                 }
             },
         };
-        let look = match stopped {
+        let look = match unreached {
             None => return Ok(()),
             // Another process maintains it.
-            Some(StopReason::Fenced) => true,
+            Some(WaitError::Stopped { reason: StopReason::Fenced, .. }) => true,
             // Another build takes its place, or it is paused when it ends. The caller's timeout
             // limits the wait.
-            Some(StopReason::Asked) => false,
-            Some(reason) => return Err(WaitError::Stopped { consumer, reason }),
+            Some(WaitError::Stopped { reason: StopReason::Asked, .. }) => false,
+            Some(error) => return Err(error),
         };
         let kernel = stored.kernel();
         if look
-            && stored_position(kernel, targets, &consumer, partitions)
-                .await
-                .is_ok_and(|it| it >= position)
+            && let Ok(reach) = stored_reach(kernel, targets, &consumer, partitions).await
+            && reach.reaches(position, &consumer)?
         {
             return Ok(());
         }
         tokio::select! {
             biased;
             changed = local.changed() => if changed.is_err() {
-                let reason = local.borrow().end();
-                return Err(WaitError::Stopped { consumer, reason });
+                return Err(ended(local.borrow().end()));
             },
             () = stored.kernel().clock().sleep(REFRESH / LOOKS) => {}
         }

@@ -4,7 +4,7 @@
 use factum_consumer::{TargetError, part::Work};
 use factum_kernel::{EventName, Position, Query, QueryItem, ReadQuery};
 
-use super::{handover::stored_position, keeper::Keeper};
+use super::{handover::stored_reach, keeper::Keeper};
 
 use crate::model_build::{Build, Builds, Refusal};
 
@@ -31,7 +31,7 @@ impl<W: Work> Keeper<W> {
             None => {
                 let name = previous.consumer(self.stored.name());
                 let partitions = local.builds.partitions(previous);
-                stored_position(&kernel, &self.plan.targets, &name, partitions).await?
+                stored_reach(&kernel, &self.plan.targets, &name, partitions).await?.position
             }
         };
         let deletions = QueryItem { types: vec![EventName::STREAM_DELETED], tags: vec![] };

@@ -35,6 +35,9 @@ pub struct RebuildProgress {
     /// The number of streams that wait for a parked event. The build does not take over until they
     /// are retried or discarded.
     pub parked: usize,
+    /// The number of streams that wait for a program that can read their next event. The build does
+    /// not take over until one runs.
+    pub waiting: usize,
 }
 
 impl<T: Target> Rebuild<T> {
@@ -70,7 +73,9 @@ impl<T: Target> Rebuild<T> {
         let position = health.position;
         let head = health.head;
         let parked = health.parked;
-        Some(RebuildProgress { position, head, rate, remaining, state: health.state, parked })
+        let waiting = health.waiting;
+        let state = health.state;
+        Some(RebuildProgress { position, head, rate, remaining, state, parked, waiting })
     }
 
     /// Cancels the build. Readers keep the serving build.
@@ -153,17 +158,19 @@ async fn hindered(consumer: &ConsumerHandle) -> Hindrance {
     }
 }
 
-/// Waits until an event is parked, in any process.
+/// Waits until an event is parked, or can't be read by this program, in any process.
 async fn parks(consumer: &ConsumerHandle) -> Box<DeadLetter> {
     let mut health = consumer.watch();
     loop {
         let is_parked = {
-            let here = async { health.wait_for(|health| health.parked > 0).await.is_ok() };
+            let here = async {
+                health.wait_for(|health| health.parked + health.waiting > 0).await.is_ok()
+            };
             tokio::select! {
                 biased;
                 is_parked = here => is_parked,
                 () = consumer.clock().sleep(REFRESH) => {
-                    consumer.parked_elsewhere().await.is_ok_and(|parked| parked > 0)
+                    consumer.waiting_elsewhere().await.is_ok_and(|waiting| waiting > 0)
                 }
             }
         };

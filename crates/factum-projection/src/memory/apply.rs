@@ -7,9 +7,9 @@ use std::sync::{
 
 use factum_consumer::{
     StopCause, StopReason,
-    part::{Apart, Chunk, Failure, Names, apart, decode},
+    part::{Apart, Chunk, Failure, Names, StoredLetter, apart, decode},
 };
-use factum_kernel::{Event, RecordedEvent};
+use factum_kernel::{Event, RecordedEvent, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OwnedRwLockWriteGuard;
 
@@ -24,12 +24,34 @@ pub(super) struct FoldWork<E, F> {
     pub(super) names: Names<E>,
 }
 
+/// The reason why an event can't be folded.
+#[derive(Debug, Clone)]
+pub(super) struct Fault {
+    pub(super) error: StopCause,
+    /// True if this program can't read the event; another one may.
+    pub(super) is_unread: bool,
+}
+
+impl Fault {
+    pub(super) fn new(error: impl Into<String>) -> Self {
+        Self { error: StopCause::new(error.into()), is_unread: false }
+    }
+
+    /// The dead letter of the event.
+    pub(super) fn letter(&self, event: &RecordedEvent, now: Timestamp) -> StoredLetter {
+        match self.is_unread {
+            true => StoredLetter::unread(event, &self.error, now),
+            false => StoredLetter::of(event, &self.error, 1, now),
+        }
+    }
+}
+
 /// The outcome of a batch.
 pub(super) struct Folded {
     /// The number of its events that were folded.
     pub(super) count: usize,
     /// The error of the next event, if that can't be folded.
-    pub(super) fault: Option<StopCause>,
+    pub(super) fault: Option<Fault>,
     /// True if the model is left half changed.
     pub(super) is_torn: bool,
 }
@@ -52,11 +74,8 @@ where
         let running = run(self.fold.clone(), model, batch.clone(), wanted.to_vec(), seen.clone());
         let timeout = self.options.failure.timeout;
         let clock = self.reading.kernel.clock();
-        let torn = |count, fault: String| Folded {
-            count,
-            fault: Some(StopCause::new(fault)),
-            is_torn: true,
-        };
+        let torn =
+            |count, fault: String| Folded { count, fault: Some(Fault::new(fault)), is_torn: true };
         Ok(match apart(tokio::spawn(running), &seen, timeout, &**clock).await {
             // Only here is the model known to be whole again. After a batch that was given up, it
             // stays torn.
@@ -102,8 +121,12 @@ where
             Ok(events) => events,
             Err(failure) => {
                 let fault = match failure {
-                    Failure::Decode(error) => StopCause::new(*error),
-                    Failure::Handler(error) => StopCause::new(error),
+                    Failure::Decode(error) => {
+                        Fault { error: StopCause::new(*error), is_unread: true }
+                    }
+                    Failure::Handler(error) => {
+                        Fault { error: StopCause::new(error), is_unread: false }
+                    }
                 };
                 return (Folded { count, fault: Some(fault), is_torn: false }, model);
             }

@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Fold,
-    apply::{FoldWork, Folded},
+    apply::{Fault, FoldWork, Folded},
     order::Redo,
     shown::Shown,
     snapshot::Snapshots,
@@ -38,8 +38,13 @@ pub(super) struct Folding<M, E, F> {
     pub(super) is_paused: bool,
     /// The parked streams.
     pub(super) letters: BTreeMap<StreamId, StoredLetter>,
-    /// The events that can't be folded, and their errors.
-    pub(super) faults: BTreeMap<Position, StopCause>,
+    /// The events that can't be folded, and the reasons.
+    pub(super) faults: BTreeMap<Position, Fault>,
+    /// The streams that an earlier program could not read, and that this one is to try; `None`
+    /// before the first run.
+    pub(super) untried: Option<Vec<StreamId>>,
+    /// True once they are tried.
+    pub(super) has_tried: bool,
     /// A release to repeat when the restored model has reached the position that readers saw.
     pub(super) redo: Option<Redo>,
     /// The time at which it last read the orders in the store.
@@ -111,6 +116,8 @@ where
             is_paused: false,
             letters: BTreeMap::new(),
             faults: BTreeMap::new(),
+            untried: None,
+            has_tried: false,
             redo: None,
             looked_at: None,
             snapshots,
@@ -165,6 +172,10 @@ where
         if let Err(error) = source.verify().await {
             return Err(self.unread(error).await);
         }
+        if self.untried.is_none() {
+            let due = letters.iter().filter(|(_, letter)| letter.is_due());
+            self.untried = Some(due.map(|(stream, _)| stream.clone()).collect());
+        }
         self.letters = letters;
         let head = *self.reading.kernel.events().head().borrow();
         self.mark_start(position, head).await?;
@@ -177,9 +188,9 @@ where
         self.health.change(|health| {
             health.position = position;
             health.head = head.max(position);
-            health.parked = self.letters.len();
             health.state = ConsumerState::CatchingUp;
         });
+        self.tell_letters();
         Ok(run)
     }
 
@@ -224,11 +235,12 @@ where
 
     async fn step(&mut self, run: &mut Run) -> Result<(), End> {
         self.take_orders(run).await?;
-        self.obey_stored(run).await?;
         let position = self.health.position();
         if let Some(redo) = self.redo.take_if(|redo| position >= redo.until) {
             return self.redo(run, redo).await;
         }
+        self.obey_stored(run).await?;
+        self.try_unread(run).await?;
         match run.pending.take() {
             Some(chunk) => run.pending = self.fold(run, chunk).await?,
             None => run.pending = self.fetch(run).await?,
@@ -245,7 +257,11 @@ where
         let clock = self.reading.kernel.clock().clone();
         let is_asked = self.takes_stored_orders();
         let at_end = run.source.is_live() && head <= self.health.position();
-        self.health.tell(if at_end { ConsumerState::Live } else { ConsumerState::CatchingUp });
+        self.health.tell(match at_end {
+            true if self.letters.values().any(StoredLetter::is_unread) => ConsumerState::Waiting,
+            true => ConsumerState::Live,
+            false => ConsumerState::CatchingUp,
+        });
         tokio::select! {
             biased;
             order = self.orders.next() => {
@@ -301,7 +317,7 @@ where
         let first = position(*first);
         let last = position(*last);
         if first == last && pace.is_deadly(first, last) {
-            self.record_fault(first, StopCause::new("the process died while it was folded"));
+            self.record_fault(first, Fault::new("the process died while it was folded"));
             return Ok(Some(chunk));
         }
         let noted = pace.note(first, last);
@@ -310,7 +326,7 @@ where
             self.put_mark(Mark { at_work, attempt: Some(attempt) }).await?;
         }
         let Folded { count, fault, is_torn } = self.apply(&batch, &wanted).await?;
-        let Some(error) = fault else {
+        let Some(fault) = fault else {
             self.passed(run, &batch, count);
             if noted.is_some() {
                 self.clear_attempt().await;
@@ -318,7 +334,7 @@ where
             return Ok(rest);
         };
         let at = wanted[count];
-        self.record_fault(position(at), error);
+        self.record_fault(position(at), fault);
         if is_torn {
             return Err(End::Again);
         }
@@ -334,6 +350,11 @@ where
         let _ = self.patience.answered(self.snapshots.put_mark(mark)).await;
     }
 
+    /// True if attempts are noted before events are folded.
+    pub(super) fn is_cautious(&self) -> bool {
+        self.pace.as_ref().is_some_and(Pace::is_cautious)
+    }
+
     /// Returns true if an event is folded now: it is wanted, and its stream is not parked.
     fn takes(&self, event: &RecordedEvent) -> bool {
         self.wants(event)
@@ -347,9 +368,11 @@ where
     }
 
     /// Records that an event can't be folded.
-    pub(super) fn record_fault(&mut self, position: Position, error: StopCause) {
-        self.faults.insert(position, error);
-        self.health.count_failure();
+    pub(super) fn record_fault(&mut self, position: Position, fault: Fault) {
+        if !fault.is_unread {
+            self.health.count_failure();
+        }
+        self.faults.insert(position, fault);
     }
 
     /// Parks the last event of a batch, with the later events of its stream. This is stored at
@@ -357,17 +380,20 @@ where
     async fn park(&mut self, run: &mut Run, batch: &Chunk, at: usize) -> Result<(), End> {
         let event = &batch.events()[at];
         let position = event.position();
-        let error = self.faults.get(&position).cloned().expect("it was recorded");
+        let fault = self.faults.get(&position).cloned().expect("it was recorded");
+        let letter = fault.letter(event, self.reading.kernel.clock().now());
+        let error = fault.error;
         if self.options.failure.then == Then::Stop {
             return Err(End::Stop(StopReason::Failed { position, error }));
         }
         if self.letters.len() >= self.options.failure.parked_max {
             return Err(End::Stop(StopReason::TooManyParked { position, error }));
         }
-        let letter = StoredLetter::of(event, &error, 1, self.reading.kernel.clock().now());
         let stream = event.stream().to_stream_id();
         self.health.log_parked(&stream, &letter);
         self.letters.insert(stream, letter);
+        // The letter shows before the position: a caller that waits must not miss it.
+        self.tell_letters();
         self.passed(run, batch, 0);
         self.store(run).await
     }
@@ -387,7 +413,6 @@ where
         self.shown.reached(chunk.through);
         let is_cautious = pace.is_cautious();
         self.health.report(&self.reading.kernel, chunk, |health| {
-            health.parked = self.letters.len();
             health.handled += folded;
             health.is_cautious = is_cautious;
         });
@@ -465,7 +490,7 @@ where
     }
 
     /// Maps an error of reading the log to the end of the run.
-    async fn unread(&mut self, error: ReadError) -> End {
+    pub(super) async fn unread(&mut self, error: ReadError) -> End {
         match error {
             ReadError::Store(error) if !error.kind().is_permanent() => {
                 self.retry_later(sentence(&error)).await

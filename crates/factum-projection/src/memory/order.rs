@@ -1,7 +1,7 @@
 //! The orders to a model in memory: pauses, and releases of parked events.
 
 use factum_consumer::{
-    ConsumerState, Release, ReleaseError, StopCause, StopReason,
+    ConsumerState, Release, ReleaseError, StopReason,
     part::{Chunk, ORDERS_EVERY, Order, StoredLetter, left_orders, next_parked},
 };
 use factum_kernel::{
@@ -10,15 +10,18 @@ use factum_kernel::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::oneshot;
 
-use super::folding::{End, Folding, Run};
+use super::{
+    apply::Fault,
+    folding::{End, Folding, Run},
+};
 
 type Answer = oneshot::Sender<Result<(), ReleaseError>>;
 
 /// A release of a parked stream that is under way.
 pub(super) struct Redo {
-    stream: StreamId,
-    release: Release,
-    answer: Option<Answer>,
+    pub(super) stream: StreamId,
+    pub(super) release: Release,
+    pub(super) answer: Option<Answer>,
     /// The position that the model must reach before the release is repeated.
     pub(super) until: Position,
 }
@@ -54,7 +57,7 @@ where
 
     /// Returns true while the model has not reached the position that readers saw. It is restored
     /// even if it is paused, because readers wait for it, and so does the caller of a release.
-    fn is_restoring(&self) -> bool {
+    pub(super) fn is_restoring(&self) -> bool {
         self.redo.is_some() || self.health.position() < self.shown.position()
     }
 
@@ -180,8 +183,7 @@ where
             Ok(outcome) => self.store(run).await.map(|()| outcome),
             Err(end) => Err(end),
         };
-        let parked = self.letters.len();
-        self.health.change(|health| health.parked = parked);
+        self.tell_letters();
         match outcome {
             Ok(outcome) => {
                 self.shown.reached(self.health.position());
@@ -231,10 +233,14 @@ where
             };
             let event = &chunk.events()[0];
             let is_wanted = self.wants(event) && left_out != Some(event.version().value());
-            if is_wanted && let Some(error) = self.try_parked(&chunk).await? {
-                let letter = letter.again(event, &error, kernel.clock().now());
+            if is_wanted && let Some(fault) = self.try_parked(&chunk).await? {
+                let now = kernel.clock().now();
+                let letter = match fault.is_unread {
+                    true => fault.letter(event, now),
+                    false => letter.again(event, &fault.error, now),
+                };
                 self.letters.insert(stream.clone(), letter);
-                return Ok(Err(ReleaseError::Failed(error.to_string())));
+                return Ok(Err(ReleaseError::Failed(fault.error.to_string())));
             }
             letter = StoredLetter::after(event, kernel.clock().now());
             self.letters.insert(stream.clone(), letter.clone());
@@ -243,7 +249,7 @@ where
     }
 
     /// Folds a parked event. Returns the error if it can't be folded.
-    async fn try_parked(&mut self, chunk: &Chunk) -> Result<Option<StopCause>, End> {
+    async fn try_parked(&mut self, chunk: &Chunk) -> Result<Option<Fault>, End> {
         let position = chunk.events()[0].position();
         if let Some(fault) = self.faults.get(&position) {
             return Ok(Some(fault.clone()));

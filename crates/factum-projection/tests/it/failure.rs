@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use factum_consumer::{ConsumerState, StopReason, Target};
+use factum_consumer::{ConsumerState, StopReason, Target, WaitError};
 use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
     StreamChange, StreamVersion, SystemClock, SystemIds, TagKey,
@@ -106,16 +106,18 @@ async fn append(bench: &Bench, name: &str, payload: &'static str) {
 }
 
 #[tokio::test]
-async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
+async fn events_that_are_unknown_or_make_no_sense_wait_for_a_program_that_can_read_them() {
     for (name, payload) in [("account.deposited", "nonsense"), ("account.frozen", "{}")] {
         let bench = Bench::new();
         bench.open("ada").await;
         append(&bench, name, payload).await;
         append(&bench, "account.deposited", r#"{"cents":2}"#).await;
         let counts = bench.count(&Fails::default()).await;
-        counts.wait_for(bench.head(), LONG).await.unwrap();
+        let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
+        assert!(matches!(told, WaitError::Unread { .. }), "{told}");
         let [letter] = &counts.dead_letters().await[..] else { panic!("one") };
-        assert_eq!((letter.event.as_str(), letter.attempts), (name, 1), "{letter:?}");
+        assert_eq!((letter.event.as_str(), letter.attempts), (name, 0), "{letter:?}");
+        assert_eq!((counts.health().parked, counts.health().waiting), (0, 1));
         counts.discard(&ada()).await.unwrap();
         assert_eq!(bench.counted().await["ada"].cents, [2]);
     }
@@ -127,7 +129,7 @@ async fn events_that_are_unknown_or_make_no_sense_follow_the_policy_at_once() {
     let counts =
         bench.consumers.start_projection(Counts(Fails::default()), target, options).await.unwrap();
     counts.wait_for(bench.head(), LONG).await.unwrap();
-    assert_eq!(counts.health().parked, 0);
+    assert_eq!((counts.health().parked, counts.health().waiting), (0, 0));
 }
 
 /// Each further attempt used to cost another thread, until none was left.

@@ -32,6 +32,7 @@ mod outage;
 mod partition;
 mod process;
 mod query;
+mod reader;
 mod rebuild;
 mod restored;
 mod rough;

@@ -3,7 +3,9 @@
 
 use std::sync::atomic::Ordering;
 
-use factum_consumer::{ConsumerState, Release, ReleaseError, StartFrom, StopReason, order_release};
+use factum_consumer::{
+    ConsumerState, Release, ReleaseError, StartFrom, StopReason, WaitError, order_release,
+};
 use factum_kernel::{
     AppendBatch, Clock, Content, EventId, EventName, ExpectedVersion, NewEvent, RecordedEvent,
     SystemClock,
@@ -93,7 +95,7 @@ async fn a_paused_model_that_is_torn_is_restored_and_its_release_answered() {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_decoded_is_parked_and_the_model_is_not_restored() {
+async fn a_stream_that_cannot_be_read_waits_and_the_model_is_not_restored() {
     let bench = Bench::new();
     bench.thirteen().await;
     let counts = bench.count_in_memory(&Fails::default()).await;
@@ -107,7 +109,8 @@ async fn an_event_that_cannot_be_decoded_is_parked_and_the_model_is_not_restored
         bench.kernel.events().append(batch).await.unwrap();
     }
     bench.deposit("bob", 8).await;
-    counts.wait_for(bench.head(), LONG).await.unwrap();
+    let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
+    assert!(matches!(told, WaitError::Unread { .. }), "{told}");
     assert_eq!(counts.health().handled, before + 1);
     assert_eq!(counts.read().await.unwrap()["ada"].cents, [1, 13, 2, 3]);
     counts.discard(&ada()).await.unwrap();

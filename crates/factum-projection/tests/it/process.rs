@@ -7,17 +7,17 @@ use std::{
     time::Duration,
 };
 
-use factum_consumer::ConsumerHandle;
+use factum_consumer::{ConsumerHandle, HandleError, WaitError};
 use factum_journal::{JournalOptions, JournalStore};
 use factum_kernel::{
     AppendBatch, Content, EventId, EventName, ExpectedVersion, IdSource, Kernel, NewEvent,
-    StreamId, SystemIds, TagKey, Timestamp,
+    RecordedEvent, StreamId, SystemIds, TagKey, Timestamp,
 };
-use factum_projection::Projections;
+use factum_projection::{Documents, DocumentsTx, Fold, Projection, Projections};
 use factum_sqlite::{SqliteOptions, SqliteStore};
 use factum_testing::{ChildProcess, ChildTest, Told, tell};
 
-use crate::bench::{Bench, Counts, Fails, LONG, counts_in_memory, options};
+use crate::bench::{Bench, Counted, Counts, Fails, LONG, counts_in_memory, options};
 
 /// The process of the consumer; its order names the work, the store and its path.
 const CHILD: ChildTest = ChildTest::new("process::child");
@@ -80,7 +80,7 @@ async fn count(bench: &Bench, fails: Fails, is_in_memory: bool) -> ConsumerHandl
         let fold = counts_in_memory(&fails).with_options(options).with_snapshot_events(40);
         return bench.consumers.fold(fold).await.unwrap().consumer().clone();
     }
-    let target = factum_projection::Documents::new(&bench.kernel);
+    let target = Documents::new(&bench.kernel);
     bench
         .consumers
         .start_projection(Counts(fails), target, options)
@@ -181,7 +181,56 @@ async fn suffer(bench: Bench, is_in_memory: bool) {
     bench.consumers.close().await;
 }
 
-fn parks_what_kills(is_in_memory: bool) {
+/// An older program: it knows no deposits.
+mod older {
+    #[derive(Debug, factum_macros::Event)]
+    #[event(crate = factum_kernel)]
+    pub(super) enum AccountEvent {
+        Closed,
+    }
+}
+
+/// The projection of the older program.
+struct Blind;
+
+impl Projection for Blind {
+    const NAME: &'static str = Counts::NAME;
+    const CATEGORIES: &[&str] = Counts::CATEGORIES;
+    type Event = older::AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        older::AccountEvent::Closed: older::AccountEvent,
+        _: &RecordedEvent,
+        _: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        Ok(())
+    }
+
+    async fn forget(&self, _: &RecordedEvent, _: &mut DocumentsTx) -> Result<(), HandleError> {
+        Ok(())
+    }
+}
+
+/// Runs the older program up to the end of the log: both streams wait for a newer one.
+async fn look_blindly(bench: &Bench, is_in_memory: bool) {
+    let consumer = if is_in_memory {
+        let nothing = |_: &mut Counted, older::AccountEvent::Closed, _: &RecordedEvent| {};
+        let fold = Fold::new("counts-in-memory", 1, nothing).with_options(options());
+        bench.consumers.fold(fold).await.unwrap().consumer().clone()
+    } else {
+        let target = Documents::new(&bench.kernel);
+        let blind = bench.consumers.start_projection(Blind, target, options()).await.unwrap();
+        blind.consumer().clone()
+    };
+    let told = consumer.wait_for(bench.head(), LONG).await;
+    assert!(matches!(told, Err(WaitError::Unread { .. })), "{told:?}");
+    assert_eq!(consumer.health().waiting, 2);
+    bench.consumers.close().await;
+}
+
+fn parks_what_kills(is_in_memory: bool, has_waited: bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -195,6 +244,9 @@ fn parks_what_kills(is_in_memory: bool) {
         for cents in [13, 2] {
             deposit(&bench, "ada", cents).await;
             deposit(&bench, "bob", cents + 100).await;
+        }
+        if has_waited {
+            look_blindly(&bench, is_in_memory).await;
         }
         bench.kernel.events().close().await.unwrap();
     });
@@ -234,10 +286,17 @@ fn parks_what_kills(is_in_memory: bool) {
 
 #[test]
 fn an_event_that_kills_the_process_is_parked_however_far_after_the_checkpoint() {
-    parks_what_kills(false);
+    parks_what_kills(false, false);
 }
 
 #[test]
 fn an_event_that_kills_the_process_of_a_model_in_memory_is_parked() {
-    parks_what_kills(true);
+    parks_what_kills(true, false);
+}
+
+/// Each start tries such a stream first, and must not die of it forever.
+#[test]
+fn an_event_that_kills_the_process_is_parked_after_its_stream_has_waited_for_a_reader() {
+    parks_what_kills(false, true);
+    parks_what_kills(true, true);
 }

@@ -114,6 +114,27 @@ async fn two_event_types_of_one_name_do_not_open() {
     assert!(twice.open("memory:").await.is_ok(), "the same one twice is fine");
 }
 
+mod more {
+    /// The same prefix as the other enum of this name, and no name of an event in common.
+    #[derive(Debug, factum::Event)]
+    pub(super) enum AccountEvent {
+        Frozen,
+    }
+}
+
+/// A reader of one took the other's events for unknown ones of its own, and parked their streams.
+#[tokio::test]
+async fn two_enums_with_one_prefix_do_not_open() {
+    let both = App::builder().aggregate::<Account>().events::<more::AccountEvent>();
+    let refused = both.open("memory:").await.unwrap_err();
+    let OpenError::Clash(Clash::Prefix { prefix, first, second }) = &refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(prefix, "account");
+    assert!(first.contains("bank") && second.contains("more"), "{refused}");
+    assert_eq!(more::AccountEvent::Frozen.event_type().name.as_str(), "account.frozen");
+}
+
 /// Another aggregate with the category of the accounts.
 #[derive(Debug, Default)]
 struct Ledger;

@@ -65,12 +65,12 @@ fn an_event_that_fails_is_tried_again_after_pauses_and_then_parked() {
     let event = batch(7, 7);
     assert_eq!(machine.next(&event, 0), Next::Handle(None));
     for retry in 1..=RETRIES {
-        machine.failed(&event, at(7), StopCause::new(format!("failure {retry}")), false);
+        machine.failed(&event, at(7), StopCause::new(format!("failure {retry}")), Fault::Passing);
         let error = format!("failure {retry}");
         assert_eq!(machine.next(&event, 0), Next::Wait { attempts: retry, error });
         assert_eq!(machine.next(&event, 0), Next::Handle(None), "the pause is over");
     }
-    machine.failed(&event, at(7), StopCause::new("thirteen"), false);
+    machine.failed(&event, at(7), StopCause::new("thirteen"), Fault::Passing);
     let Next::Park(failing) = machine.next(&event, 0) else { panic!("its attempts are used up") };
     assert_eq!((failing.attempts, failing.error.to_string()), (RETRIES + 1, "thirteen".into()));
     machine.passed(1, at(7));
@@ -80,14 +80,14 @@ fn an_event_that_fails_is_tried_again_after_pauses_and_then_parked() {
 #[test]
 fn an_event_that_cannot_be_decoded_is_not_tried_again() {
     let mut machine = alone();
-    machine.failed(&batch(7, 7), at(7), StopCause::new("no such event"), true);
+    machine.failed(&batch(7, 7), at(7), StopCause::new("no such event"), Fault::Lasting);
     assert!(matches!(machine.next(&batch(7, 7), 0), Next::Park(_)));
 }
 
 #[test]
 fn only_the_event_that_has_failed_is_parked() {
     let mut machine = alone();
-    machine.failed(&batch(7, 7), at(7), StopCause::new("no such event"), true);
+    machine.failed(&batch(7, 7), at(7), StopCause::new("no such event"), Fault::Lasting);
     assert_eq!(machine.next(&batch(6, 6), 0), Next::Handle(None), "another event has failed");
     assert_eq!(machine.next(&batch(7, 9), 0), Next::Handle(None), "the batch holds other events");
 }
@@ -97,7 +97,7 @@ fn attempts_are_counted_from_the_start_after_an_event_was_handled() {
     let mut machine = alone();
     let event = batch(7, 7);
     let fails = |machine: &mut Machine| {
-        machine.failed(&event, at(7), StopCause::new("thirteen"), false);
+        machine.failed(&event, at(7), StopCause::new("thirteen"), Fault::Passing);
         machine.next(&event, 0)
     };
     assert!(matches!(fails(&mut machine), Next::Wait { attempts: 1, .. }));
@@ -110,7 +110,7 @@ fn attempts_are_counted_from_the_start_after_an_event_was_handled() {
 #[test]
 fn the_text_of_an_error_is_kept_up_to_a_limit() {
     let mut machine = alone();
-    machine.failed(&batch(7, 7), at(7), StopCause::new("ä".repeat(4 << 10)), true);
+    machine.failed(&batch(7, 7), at(7), StopCause::new("ä".repeat(4 << 10)), Fault::Lasting);
     let Next::Park(failing) = machine.next(&batch(7, 7), 0) else { panic!("it is final") };
     assert_eq!(failing.error.to_string().len(), 4 << 10);
 }
@@ -124,7 +124,7 @@ fn it_stops_if_the_policy_says_so_or_too_many_streams_are_parked() {
         (failure(), 3, StopReason::TooManyParked { position, error: error() }),
     ] {
         let mut machine = machine(policy, false);
-        machine.failed(&batch(7, 7), position, error(), true);
+        machine.failed(&batch(7, 7), position, error(), Fault::Lasting);
         assert_eq!(machine.next(&batch(7, 7), parked), Next::Stop(expected));
     }
 }
@@ -132,7 +132,7 @@ fn it_stops_if_the_policy_says_so_or_too_many_streams_are_parked() {
 #[test]
 fn the_event_at_fault_of_a_failed_batch_is_tried_alone() {
     let mut machine = alone();
-    machine.failed(&batch(1, 100), at(40), StopCause::new("thirteen"), false);
+    machine.failed(&batch(1, 100), at(40), StopCause::new("thirteen"), Fault::Passing);
     assert_eq!(take(&machine, 1), 39, "the events before it are taken together");
     assert_eq!(machine.next(&batch(1, 39), 0), Next::Handle(None), "none of them has failed");
     machine.passed(39, at(39));
@@ -144,7 +144,7 @@ fn the_event_at_fault_of_a_failed_batch_is_tried_alone() {
 fn skipped_events_do_not_count_in_a_batch_of_one_wanted_event() {
     let mut machine = alone();
     let one_of_many = Batch { wanted: 1, events: 50, ..batch(7, 7) };
-    machine.failed(&one_of_many, at(7), StopCause::new("thirteen"), true);
+    machine.failed(&one_of_many, at(7), StopCause::new("thirteen"), Fault::Lasting);
     assert!(matches!(machine.next(&one_of_many, 0), Next::Park(_)));
 }
 
@@ -283,7 +283,7 @@ fn a_fenced_worker_stops_or_reads_its_assignment_again_if_shared() {
 #[test]
 fn a_lost_partition_begins_again_as_after_a_start() {
     let mut machine = machine(failure(), true);
-    machine.failed(&batch(7, 7), at(7), StopCause::new("thirteen"), true);
+    machine.failed(&batch(7, 7), at(7), StopCause::new("thirteen"), Fault::Lasting);
     assert_eq!(machine.ended(End::Unassigned), After::Begin);
     assert!(!machine.is_layout_checked());
     assert_eq!(machine.found(Some(&stored_by(2)), 1), Ok(()), "another process has worked on it");
@@ -294,7 +294,7 @@ fn a_lost_partition_begins_again_as_after_a_start() {
 #[test]
 fn its_state_is_kept_if_only_the_target_is_opened_again() {
     let mut machine = alone();
-    machine.failed(&batch(7, 7), at(7), StopCause::new("thirteen"), false);
+    machine.failed(&batch(7, 7), at(7), StopCause::new("thirteen"), Fault::Passing);
     assert_eq!(machine.ended(End::Reopen), After::Begin);
     machine.begin(Mark::default(), at(6));
     assert!(matches!(machine.next(&batch(7, 7), 0), Next::Wait { attempts: 1, .. }));

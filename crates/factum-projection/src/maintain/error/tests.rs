@@ -28,7 +28,16 @@ fn undecoded() -> DecodeError {
 fn letter() -> DeadLetter {
     let event = "account.opened".into();
     let error = "x".into();
-    let letter = StoredLetter { version: 1, position: 1, event, error, attempts: 1, parked_at: 0 };
+    let letter = StoredLetter {
+        version: 1,
+        position: 1,
+        event,
+        error,
+        attempts: 1,
+        parked_at: 0,
+        is_unread: None,
+        deaths: 0,
+    };
     letter.open(&StreamId::new("account", "ada").expect("it is a stream"))
 }
 

@@ -19,7 +19,8 @@ const ERROR_CHARS_MAX: usize = 500;
 pub struct PublishedConsumer {
     /// The name. It includes the build of a projection, and the partition.
     pub name: String,
-    /// `starting`, `catching-up`, `live`, `retrying`, `paused`, `standing-by` or `stopped`.
+    /// `starting`, `catching-up`, `live`, `waiting`, `retrying`, `paused`, `standing-by` or
+    /// `stopped`.
     pub state: String,
     /// The position up to which every event was handled, skipped or parked.
     pub position: u64,
@@ -31,6 +32,12 @@ pub struct PublishedConsumer {
     pub lag_ms: Option<u64>,
     /// The number of streams that wait because of a parked event.
     pub parked: u64,
+    /// The number of streams that wait for a program that can read their next event.
+    #[serde(default)]
+    pub waiting: u64,
+    /// The reason why the first of these events can't be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
     /// The number of events that were handled since the start.
     pub handled: u64,
     /// The recent rate of handled events per second.
@@ -66,6 +73,7 @@ impl PublishedConsumer {
             ConsumerState::Starting => ("starting", None),
             ConsumerState::CatchingUp => ("catching-up", None),
             ConsumerState::Live => ("live", None),
+            ConsumerState::Waiting => ("waiting", None),
             ConsumerState::Retrying { position, attempts, error } => {
                 attempts_made = Some(*attempts);
                 let at = position.map(|it| format!(": position={it}")).unwrap_or_default();
@@ -84,6 +92,8 @@ impl PublishedConsumer {
             head: health.lag_events().map_or(health.position, |_| health.head).value(),
             lag_ms: health.lag.map(millis),
             parked: health.parked as u64,
+            waiting: health.waiting as u64,
+            unread: health.unread.as_ref().map(|event| cut(&event.error)),
             handled: health.handled,
             events_per_s: health.rate.round() as u64,
             cautious: health.is_cautious,
@@ -122,7 +132,8 @@ fn is_well(health: &ConsumerHealth) -> bool {
     use ConsumerState::{Paused, Retrying, Stopped};
     let is_at_work = !matches!(health.state, Retrying { .. } | Paused | Stopped(_));
     let failing = [&health.undropped, &health.heartbeat_error, &health.snapshot_error];
-    is_at_work && health.parked == 0 && failing.iter().all(|it| it.is_none())
+    let waits = health.parked + health.waiting > 0;
+    is_at_work && !waits && failing.iter().all(|it| it.is_none())
 }
 
 fn cut(text: &str) -> String {

@@ -3,20 +3,22 @@
 use std::{
     error::Error,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use factum::{
-    App, Consumer, ConsumerOptions, ErrorKind, HandleError, Position, RecordedEvent, StoreError,
+    App, Consumer, ConsumerOptions, ErrorKind, ExpectedVersion, HandleError, Metadata, Position,
+    RecordedEvent, SendError, StoreError,
     consumer::{
         ConsumerHandle, ConsumerState, FailurePolicy, Release, ReleaseError, WaitError,
         order_release, stored_consumers,
     },
-    event::StreamId,
+    event::{EventId, StreamId, encode_event},
     sentence,
+    store::AppendBatch,
 };
 use factum_testing::bank::{Account, AccountCommand, AccountEvent};
 
@@ -77,6 +79,53 @@ async fn parking() -> Done {
     is_mended.store(true, Ordering::SeqCst);
     mails.retry(&ada).await?;
     assert_eq!(mails.health().parked, 0);
+    app.close().await?;
+    Ok(())
+}
+
+/// A newer program, which knows that an account can be frozen.
+mod newer {
+    #[derive(Debug, factum::Event)]
+    pub(super) enum AccountEvent {
+        Opened { owner: String, email: String },
+        Frozen,
+    }
+}
+
+#[tokio::test]
+async fn deploying_a_new_version() -> Done {
+    let app = App::open("memory:").await?;
+    let mails = start(&app, &Arc::default(), ConsumerOptions::new()).await?;
+    deposit(&app, "ada", &[]).await?;
+    let kernel = app.kernel();
+    let id = EventId::new(kernel.ids().uuid(kernel.clock().now()));
+    let frozen = encode_event(&newer::AccountEvent::Frozen, id, &Metadata::new(), None)?;
+    let ada = StreamId::new("account", "ada")?;
+    let frozen = AppendBatch::new().write(ada, ExpectedVersion::Any, [frozen]);
+    kernel.events().append(frozen).await?;
+    let last = deposit(&app, "bob", &[]).await?.max(*kernel.events().head().borrow());
+
+    let told = mails.wait_for(last, WAIT).await;
+    let Err(WaitError::Unread { event, .. }) = &told else { panic!("{told:?}") };
+    assert_eq!((event.event.as_str(), event.stream.key()), ("account.frozen", "ada"));
+    assert_eq!((mails.health().waiting, mails.health().parked), (1, 0));
+    let opening = AccountCommand::Open { owner: "eve".into(), email: "eve@example.org".into() };
+    let sent = app.command::<Account>("eve", opening).seen_by("mails").await;
+    let Err(SendError::Unseen { error: WaitError::Unread { .. }, .. }) = sent else {
+        panic!("{sent:?}")
+    };
+
+    mails.stop().await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let all = seen.clone();
+    let newer = move |event: newer::AccountEvent, _: RecordedEvent| {
+        all.lock().expect("no holder panics").push(matches!(event, newer::AccountEvent::Frozen));
+        async { Ok(()) }
+    };
+    let mails = app.consumers().start(Consumer::new("mails", newer)).await?;
+    mails.wait_for(last, WAIT).await?;
+    assert_eq!((mails.health().waiting, mails.dead_letters().await.len()), (0, 0));
+    assert_eq!(*seen.lock().expect("no holder panics"), [true], "it is all that was left");
     app.close().await?;
     Ok(())
 }
