@@ -15,21 +15,23 @@ pub(crate) enum ConsumersCommand {
 
 /// Show the consumers and projections of a store
 ///
-/// Shows the stored progress of each consumer, how many events it has still to handle, whether it
-/// is at work or its process died, its parked events, and the streams that wait for a program that
-/// can read their next event. If a running application publishes its stats, the command also shows
-/// the present state, position and lag of the consumer in each process. A consumer whose read model is in another database stores its progress there, so only
-/// published stats show it. The command may run beside the application.
+/// Shows the stored progress of each consumer, how many events it has still to handle, and whether
+/// it is at work or its process died. Shows also its parked events, and the streams that wait for a
+/// program that can read their next event. If a running application publishes its stats, the
+/// command shows the present state, position and lag of the consumer in each process. A consumer
+/// whose read model is in another database stores its progress there, so only published stats show
+/// it. The command may run beside the application.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON, on the last line: store, head, consumers (name, stored, position, lag, lag_ms, diverged,
-  at_work, died, process, parked, waiting, orders, running). lag is the number of events that the consumer
-  wants after its position; null if it is unknown, because the consumer has diverged. If stored is
-  false, the position is the published one. waiting is the number of streams that wait for a
-  program that can read them, orders that of the retries and discards not carried out yet. running is an array with an object for each process: state, was (the last
-  state of a silent process), position, head, lag, lag_ms, parked, waiting, unread, handled, cautious,
-  committing_since, undropped, heartbeat_error, snapshot_error, attempts, cause, process, instance,
-  written_at, silent_ms.
+  at_work, died, process, parked, waiting, orders, running). lag is the number of events that the
+  consumer wants after its position; null if it is unknown, because the consumer has diverged. If
+  stored is false, the position is the published one. waiting is the number of streams that wait for
+  a program that can read them, orders that of the retries and discards not carried out yet. running
+  is an array with an object for each process: state, was (the last state of a silent process),
+  position, head, lag, lag_ms, parked, waiting, unread, handled, cautious, committing_since,
+  undropped, heartbeat_error, snapshot_error, attempts, cause, process, instance, written_at,
+  silent_ms.
 
 Examples:
   factum consumers list --store ./data
