@@ -54,8 +54,8 @@ impl Place {
         Ok(App::builder().open_stores(stores).await?)
     }
 
-    /// The URL with the mode for this effect. A command that changes something follows the mode that
-    /// the caller has chosen; one that reads never opens a store for writing.
+    /// The URL with the mode for this effect. A command that changes something follows the mode
+    /// that the caller has chosen; one that reads never opens a store for writing.
     fn url_for(&self, effect: Effect) -> StoreUrl {
         let url = self.url.clone();
         match (effect, self.scheme(), url.option("mode")) {

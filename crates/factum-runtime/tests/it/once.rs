@@ -1,7 +1,7 @@
 //! A command with an id takes effect once: after restarts, through other processes, and after any
 //! answer to its first attempt.
 
-use std::{cell::Cell, convert::Infallible, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use factum_journal::{JournalOptions, JournalStore};
 use factum_kernel::{
@@ -19,7 +19,7 @@ use factum_testing::{
     Fault, FaultRates, History, RecordingStore,
     bank::{Account, AccountCommand, AccountEvent, AccountRejection},
 };
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bench::{Bench, DEPOSIT, millis, open, options},
@@ -193,105 +193,6 @@ async fn another_command_with_the_id_in_one_burst_is_refused_alone() {
     assert_eq!(told(&last.await.unwrap().unwrap()), Told::at(4, false));
     let stats = accounts.stats();
     assert_eq!((stats.commands, stats.failed, stats.deaths), (4, 1, 0));
-}
-
-/// The fault of a reader, which begins after the events were stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unreadable {
-    Nothing,
-    /// Its events fail to decode.
-    Fails,
-    /// Its decoder panics.
-    Panics,
-}
-
-thread_local! {
-    static UNREADABLE: Cell<Unreadable> = const { Cell::new(Unreadable::Nothing) };
-}
-
-/// A number that some readers can't read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Brittle(u64);
-
-impl<'de> Deserialize<'de> for Brittle {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        match UNREADABLE.get() {
-            Unreadable::Nothing => Ok(Self(u64::deserialize(reader)?)),
-            Unreadable::Fails => Err(D::Error::custom("it can't be read")),
-            Unreadable::Panics => panic!("its decoder panics"),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Event)]
-#[event(crate = factum_kernel)]
-enum ShelfEvent {
-    Put { thing: Brittle },
-    Dusted,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, Command)]
-#[command(crate = factum_kernel)]
-enum ShelfCommand {
-    Put,
-    Dust,
-}
-
-#[derive(Debug, Default)]
-struct Shelf;
-
-impl Aggregate for Shelf {
-    const CATEGORY: &'static str = "shelf";
-    type Command = ShelfCommand;
-    type Event = ShelfEvent;
-    type Rejection = Infallible;
-
-    fn decide(&self, command: &ShelfCommand, _: &Context<'_>) -> Verdict<Self> {
-        Ok(match command {
-            ShelfCommand::Put => [ShelfEvent::Put { thing: Brittle(1) }].into(),
-            ShelfCommand::Dust => [ShelfEvent::Dusted].into(),
-        })
-    }
-
-    fn evolve(&mut self, _: &ShelfEvent) {}
-}
-
-/// Once all commands of the burst failed with it.
-#[tokio::test]
-async fn stored_events_that_can_not_be_read_fail_the_repeat_of_their_own_command_alone() {
-    for unreadable in [Unreadable::Fails, Unreadable::Panics] {
-        UNREADABLE.set(Unreadable::Nothing);
-        let bench = Bench::new();
-        let shelves = bench.entities::<Shelf>(options());
-        let put = ShelfCommand::Put;
-        shelves.ask_once("one", id(7), put, Metadata::new()).await.unwrap();
-        bench.faulty.next_append(Fault::Delay(millis(10)));
-        shelves.tell("one", ShelfCommand::Dust).unwrap();
-        bench.clock.until_sleeping(1).await;
-        UNREADABLE.set(unreadable);
-        let ask = |n, command| {
-            let shelves = shelves.clone();
-            let asking =
-                async move { shelves.ask_once("one", id(n), command, Metadata::new()).await };
-            tokio::spawn(asking)
-        };
-        let asks = [ask(8, ShelfCommand::Dust), ask(7, ShelfCommand::Put)];
-        while shelves.entity("one").unwrap().unwrap().queued < 2 {
-            tokio::task::yield_now().await;
-        }
-        bench.clock.advance(millis(10));
-        let [new, repeat] = asks;
-        let new = new.await.unwrap().unwrap();
-        assert_eq!((new.version.value(), new.replayed), (3, false), "{unreadable:?}");
-        let repeat = repeat.await.unwrap().unwrap_err();
-        let is_its_own = match unreadable {
-            Unreadable::Panics => {
-                matches!(repeat, AskError::Failed(EntityError::Panicked { .. }))
-            }
-            _ => matches!(repeat, AskError::Failed(EntityError::Load(_))),
-        };
-        assert!(is_its_own, "{unreadable:?}: {repeat:?}");
-    }
 }
 
 /// They are sent while an append is under way, so that all of them are in one burst.
