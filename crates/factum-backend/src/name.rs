@@ -8,7 +8,7 @@ use std::path::{Component, Path};
 use factum_kernel::StoreError;
 
 /// The parts of a text that only the address of a server has.
-const OF_ADDRESSES: [&str; 4] = ["://", "password=", "host=", "dbname="];
+const OF_ADDRESSES: [&str; 5] = ["@", "://", "password=", "host=", "dbname="];
 /// The endings of names that SQLite files have.
 const OF_SQLITE: [&str; 4] = ["db", "db3", "sqlite", "sqlite3"];
 /// The remedy for an address that is not a URL.
@@ -38,7 +38,7 @@ pub(crate) fn check_expanded(path: &str) -> Result<(), StoreError> {
 /// Refuses the address of a server in place of the path of a store in files. A path that begins as
 /// paths do, such as `./ada@home`, is one.
 pub(crate) fn check_not_address(path: &str) -> Result<(), StoreError> {
-    if is_address(path) || !is_plainly_path(path) && path.contains('@') {
+    if is_address(path) {
         return Err(StoreError::invalid(
             "a store in files has a path and no server's address: say postgres: for a server, or \
              put ./ before a path that looks like an address",
@@ -47,7 +47,7 @@ pub(crate) fn check_not_address(path: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Refuses a text where nothing exists, unless it looks like the path of a new folder: it begins
+/// Refuses a text where no store exists, unless it looks like the path of a new folder: it begins
 /// with `./`, `../` or `/`, or with a drive.
 pub(crate) fn check_new(text: &str) -> Result<(), StoreError> {
     let is_edge = |c: char| c.is_whitespace() || c.is_control() || "'\"`".contains(c);
@@ -58,10 +58,10 @@ pub(crate) fn check_new(text: &str) -> Result<(), StoreError> {
         ));
     }
     check_expanded(text)?;
-    let is_plain = is_plainly_path(text);
-    if is_address(text) || !is_plain && text.contains('@') {
+    if is_address(text) {
         return Err(StoreError::invalid(SAY_URL));
     }
+    let is_plain = is_plainly_path(text);
     let ending = Path::new(text).extension().and_then(|it| it.to_str()).unwrap_or_default();
     if OF_SQLITE.contains(&ending.to_ascii_lowercase().as_str()) && is_word(text) {
         let path = if is_plain { text.to_owned() } else { format!("./{text}") };
@@ -83,12 +83,8 @@ pub(crate) fn check_new(text: &str) -> Result<(), StoreError> {
     }
 }
 
-/// True for a path that begins as only paths do. Two slashes also begin the address of a server
-/// whose scheme was forgotten.
+/// True for a path that begins as only paths do.
 fn is_plainly_path(text: &str) -> bool {
-    if text.starts_with("//") && text.contains('@') {
-        return false;
-    }
     let path = Path::new(text);
     let first = path.components().next();
     let is_here = matches!(first, Some(Component::CurDir | Component::ParentDir));
@@ -105,10 +101,12 @@ fn is_variable(text: &str) -> bool {
     text.starts_with('$') || text.starts_with("{{") || is_enclosed
 }
 
-/// True for a text with a part that only the address of a server has.
+/// True for a text with a part that only the address of a server has, unless the text begins as
+/// only paths do. Two slashes also begin an address whose scheme was forgotten.
 fn is_address(text: &str) -> bool {
     let packed: String = text.split_whitespace().collect::<String>().to_ascii_lowercase();
-    OF_ADDRESSES.iter().any(|part| packed.contains(part))
+    let has_part = OF_ADDRESSES.iter().any(|part| packed.contains(part));
+    has_part && (text.starts_with("//") || !is_plainly_path(text))
 }
 
 #[cfg(test)]
@@ -140,6 +138,7 @@ mod tests {
             ("./bank.sqlite", "say sqlite:./bank.sqlite"),
             ("s3c=1;Server=db", "no path and no URL"),
             ("//ada:s3c@db/bank", "postgres://user@host/database"),
+            ("//host=db password=s3c", "postgres://user@host/database"),
         ] {
             let refused = check_new(text).unwrap_err().to_string();
             assert!(refused.contains(meant), "{text}: {refused}");
@@ -154,6 +153,8 @@ mod tests {
             "..",
             "./a b",
             "/home/ada@db/year=1",
+            "/data/host=web1/events",
+            "./password=none",
         ] {
             assert!(check_new(path).is_ok(), "{path}");
         }
@@ -165,7 +166,14 @@ mod tests {
             let refused = check_not_address(path).unwrap_err().to_string();
             assert!(!refused.contains("s3c"), "{path}: {refused}");
         }
-        for path in ["events.db", "./ada@db", "/home/ada@db/x", "year=2026/events.db"] {
+        for path in [
+            "events.db",
+            "./ada@db",
+            "/home/ada@db/x",
+            "year=2026/events.db",
+            "/data/host=web1/events",
+            "./a://password=none",
+        ] {
             assert!(check_not_address(path).is_ok(), "{path}");
         }
     }

@@ -114,8 +114,8 @@ impl Registry {
     }
 
     /// The URL that a text stands for: the text itself if it is a URL; for a path, the store that
-    /// is there, or else a new store of the default kind. Where nothing exists, a path begins with
-    /// `./`, `../` or `/`, so that no other text makes a folder. Makes nothing.
+    /// is there, or else a new store of the default kind. Where no store exists, a path begins with
+    /// `./`, `../` or `/`, so that no other text makes a store. Makes nothing.
     ///
     /// # Errors
     /// `Invalid` for a text that names no store and no place for one. The error says what was
@@ -149,6 +149,7 @@ impl Registry {
         }
         if path.is_dir() {
             self.check_free(path, text)?;
+            check_new(text)?;
         } else if path.exists() {
             return Err(StoreError::invalid(format!(
                 "the file is no store that this program knows, check the path: path={text} {}",

@@ -61,13 +61,22 @@ impl StoreUrl {
         })
     }
 
-    /// The URL of a file or a folder.
+    /// The URL of a file or a folder. A relative path that another URL could not hold, because it
+    /// looks like a server's address, gets `./` before it.
+    ///
+    /// ```
+    /// use factum_backend::StoreUrl;
+    ///
+    /// let path = |text: &str| StoreUrl::of_path("journal", text.as_ref()).path().to_owned();
+    /// assert_eq!((path("data").as_str(), path("ada@db").as_str()), ("data", "./ada@db"));
+    /// ```
     pub fn of_path(scheme: &str, path: &Path) -> Self {
         let path = path.to_string_lossy();
         // In a URL two slashes are not a part of the path. At the root of a path, they mean the
         // same as one.
         let path = match path.strip_prefix("//") {
             Some(rest) => format!("/{}", rest.trim_start_matches('/')),
+            None if check_not_address(&path).is_err() => format!("./{path}"),
             None => path.into_owned(),
         };
         let shown = path.clone();

@@ -11,8 +11,12 @@ use crate::args::{BenchCommand, Command, ConsumersCommand, DeadLettersCommand};
 pub(crate) enum Effect {
     /// The command reads a store that exists. It makes and changes nothing.
     Reads,
-    /// The command changes a store that exists. It makes none.
+    /// The command changes a store that exists. It makes none. Beside an application that writes a
+    /// journal, the application makes the change.
     Changes,
+    /// The command works on a store that exists as an application does. It makes none. A journal
+    /// that an application writes is refused.
+    Uses,
     /// The command makes the store if it does not exist.
     Makes,
     /// The command names no store.
@@ -57,5 +61,5 @@ impl Command {
 
 /// The effect on a store that must exist. A store in memory is always a new one.
 fn of_existing(store: &str) -> Effect {
-    if store == "memory:" { Effect::Makes } else { Effect::Changes }
+    if store == "memory:" { Effect::Makes } else { Effect::Uses }
 }

@@ -54,16 +54,20 @@ impl Place {
         Ok(App::builder().open_stores(stores).await?)
     }
 
-    /// The URL with the mode for this effect, unless the caller has chosen one.
+    /// The URL with the mode for this effect. A command that changes something follows the mode
+    /// that the caller has chosen; one that reads never opens a store for writing.
     fn url_for(&self, effect: Effect) -> StoreUrl {
         let url = self.url.clone();
-        let mode = match (effect, self.scheme()) {
-            (Effect::Reads, scheme) if scheme != "memory" => "read",
+        match (effect, self.scheme(), url.option("mode")) {
+            (Effect::Reads, "memory", _) => url,
+            // The store refuses a mode that it does not know.
+            (Effect::Reads, _, None | Some("write" | "existing" | "join")) => {
+                url.with_option("mode", "read")
+            }
             // In the other stores every process writes for itself.
-            (Effect::Changes, "journal") => "join",
-            _ => return url,
-        };
-        if url.option("mode").is_some() { url } else { url.with_option("mode", mode) }
+            (Effect::Changes, "journal", None) => url.with_option("mode", "join"),
+            _ => url,
+        }
     }
 
     /// The options of a PostgreSQL store; `None` for another store.
@@ -201,7 +205,10 @@ mod tests {
         check("sqlite:a.db", Effect::Reads, Some("read"));
         check("journal:./data", Effect::Reads, Some("read"));
         check("./why?data", Effect::Reads, Some("read"));
-        check("sqlite:a.db?mode=write", Effect::Reads, Some("write"));
+        check("sqlite:a.db?mode=write", Effect::Reads, Some("read"));
+        check("sqlite:a.db?mode=existing", Effect::Reads, Some("read"));
+        check("journal:./data?mode=join", Effect::Reads, Some("read"));
+        check("sqlite:a.db?mode=wirte", Effect::Reads, Some("wirte"));
         check("sqlite:a.db?x=1", Effect::Reads, Some("read"));
         #[cfg(feature = "postgres")]
         check("postgres://db/bank", Effect::Reads, Some("read"));
@@ -210,6 +217,7 @@ mod tests {
         check("./why?data", Effect::Changes, Some("join"));
         check("journal:./data?mode=write", Effect::Changes, Some("write"));
         check("sqlite:a.db", Effect::Changes, None);
+        check("journal:./data", Effect::Uses, None);
         check("journal:./data", Effect::Makes, None);
     }
 

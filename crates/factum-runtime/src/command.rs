@@ -7,17 +7,22 @@
 //! finds none of the command, and the append at that version succeeds, no other append came in
 //! between.
 
-use std::{any::Any, collections::VecDeque, sync::Arc};
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use factum_kernel::{
-    Aggregate, Attempts, COMMAND_TAG, Command, CommandId, IdTaken, LoadError, Metadata,
-    NamedCommand, Once, QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository, StreamId,
-    StreamVersion,
+    Aggregate, Attempts, COMMAND_TAG, Command, CommandId, LoadError, Metadata, NamedCommand, Once,
+    QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository, StreamId, StreamVersion,
 };
 
 use crate::{
     cell::{Blame, Envelope},
-    entity::{Entity, Failed, unwinding},
+    entity::{Entity, Failed, died, unwinding},
+    error::EntityError,
     message::Found,
 };
 
@@ -78,7 +83,7 @@ pub(crate) async fn look<A: Aggregate>(
                 for ((at, _), found) in commands.iter().zip(found) {
                     match found {
                         Ok(found) => envelopes[*at].message.look_found(found),
-                        Err(taken) => envelopes[*at].settled = Some(taken.into()),
+                        Err(failure) => envelopes[*at].settled = Some(failure),
                     }
                 }
             }
@@ -89,12 +94,14 @@ pub(crate) async fn look<A: Aggregate>(
     }
 }
 
+/// Searches for the commands with one query. Each command has its own result: events that can't be
+/// decoded concern the command that stored them.
 async fn find<A: Aggregate>(
     repository: &Repository<A>,
     stream: &StreamId,
     commands: &[(usize, Once)],
     attempts: &mut Attempts,
-) -> Result<Vec<Result<Option<Found<A>>, IdTaken>>, Failed> {
+) -> Result<Vec<Result<Option<Found<A>>, EntityError>>, Failed> {
     let tags = commands.iter().map(|(_, once)| vec![once.tag().clone()]);
     let query = Query::new(tags.map(|tags| QueryItem { types: vec![], tags }));
     let kernel = repository.kernel();
@@ -103,16 +110,12 @@ async fn find<A: Aggregate>(
     let found = commands.iter().map(|(_, once)| {
         let is_tagged = |event: &&RecordedEvent| event.tags().any(|tag| tag == once.tag().as_str());
         let recorded = recorded.iter().filter(is_tagged);
-        match once.recognise(recorded, kernel.tag_key()) {
-            Ok(events) => {
-                let ours = events.into_iter().filter(|event| event.stream() == *stream);
-                found_of(ours).map(Ok)
-            }
-            Err(taken) => Ok(Err(taken)),
-        }
+        let events = once.recognise(recorded, kernel.tag_key())?;
+        let ours = events.into_iter().filter(|event| event.stream() == *stream);
+        let decoded = catch_unwind(AssertUnwindSafe(|| found_of(ours)));
+        Ok(decoded.map_err(|panic| died(stream, &*panic))??)
     });
-    let found: Result<_, LoadError> = found.collect();
-    found.map_err(|error| (error.into(), Blame::Entity))
+    Ok(found.collect())
 }
 
 /// Collects the events that a command stored.

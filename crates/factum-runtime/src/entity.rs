@@ -184,7 +184,7 @@ fn is_permanent(error: &StoreError) -> bool {
     matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::Invalid)
 }
 
-fn died(stream: &StreamId, panic: &(dyn Any + Send)) -> EntityError {
+pub(crate) fn died(stream: &StreamId, panic: &(dyn Any + Send)) -> EntityError {
     EntityError::Panicked { stream: stream.clone(), message: text_of(panic) }
 }
 

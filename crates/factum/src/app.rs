@@ -49,9 +49,10 @@ pub(crate) struct Core {
 }
 
 impl App {
-    /// Opens the store at a URL (`memory:`, `sqlite:./events.db`) or at a path. If there is nothing
-    /// at a path that begins with `./`, `../` or `/`, a journal is created there; every other text
-    /// is refused, so that no server's address becomes a folder.
+    /// Opens the store at a URL (`memory:`, `sqlite:./events.db`) or at a path. If there is
+    /// nothing, or an empty folder, at a path that begins with `./`, `../` or `/`, a journal is
+    /// created there. Every other text that leads to no store is refused, so that no server's
+    /// address becomes one.
     /// [`AppBuilder::existing`] creates nothing.
     ///
     /// # Errors

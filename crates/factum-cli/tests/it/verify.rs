@@ -116,6 +116,26 @@ fn a_lineage_is_renewed_but_not_under_a_writer_beside_which_one_may_verify() {
     assert_eq!(json(&format!("verify --store {store} --json"))["verdict"], "whole");
 }
 
+/// They once joined the journal, so that they had the application append for them.
+#[test]
+fn what_works_as_an_application_is_refused_beside_one_and_what_reads_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("journal:{}", folder.path().join("busy").display());
+    let mut demo = Running::start(&format!("demo --store {store} --commands 1000000 --json"));
+    first_event(&store);
+    for line in ["demo --commands 0", "bench read"] {
+        let said = fail(&format!("{line} --store {store}"), 3);
+        assert!(said.contains("open in another process"), "{line}: {said}");
+    }
+    for mode in ["write", "existing", "join"] {
+        for line in ["read --limit 1", "stats", "consumers list", "dead-letters list"] {
+            succeed(&format!("{line} --store {store}?mode={mode}"));
+        }
+    }
+    demo.child.kill().unwrap();
+    demo.wait();
+}
+
 #[test]
 fn what_is_no_journal_is_refused_and_nothing_is_made() {
     let folder = tempfile::tempdir().unwrap();

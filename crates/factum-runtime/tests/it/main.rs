@@ -23,4 +23,5 @@ mod shutdown;
 mod supervision;
 mod telemetry;
 mod telling;
+mod unreadable;
 mod workers;

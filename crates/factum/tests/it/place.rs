@@ -75,6 +75,42 @@ async fn a_text_that_is_no_path_makes_nothing_and_the_error_says_what_was_meant(
     assert_eq!(names(Path::new(".")), before);
 }
 
+/// A path that leads to the same folder and begins with a word, as `data/events` does.
+fn from_a_word(folder: &Path) -> String {
+    let whole = fs::canonicalize(folder).unwrap();
+    let here = fs::canonicalize(".").unwrap();
+    let up = "/..".repeat(here.components().count());
+    format!("src{up}{}", whole.display())
+}
+
+#[cfg(any(feature = "journal", feature = "sqlite"))]
+#[tokio::test]
+async fn an_empty_folder_becomes_a_store_only_if_its_name_begins_as_paths_do() {
+    let folder = tempfile::Builder::new().prefix("empty").tempdir().unwrap();
+    let word = from_a_word(folder.path());
+    let said = text(App::open(&word).await, &word);
+    assert!(said.contains(&format!("say ./{word}")), "{said}");
+    assert_eq!(names(folder.path()).len(), 0);
+    App::open(&format!("./{word}")).await.unwrap().close().await.unwrap();
+    // A store is one by that name too.
+    App::open(&word).await.unwrap().close().await.unwrap();
+}
+
+/// It was once refused as a server's address.
+#[cfg(any(feature = "journal", feature = "sqlite"))]
+#[tokio::test]
+async fn a_store_is_opened_whatever_parts_of_addresses_its_path_holds() {
+    let folder = tempfile::Builder::new().prefix("host=ada@db").tempdir().unwrap();
+    let whole = folder.path().display().to_string();
+    let word = from_a_word(folder.path());
+    let names = [whole.clone(), format!("./{word}"), word];
+    for name in &names {
+        App::open(name).await.unwrap().close().await.unwrap();
+    }
+    #[cfg(feature = "journal")]
+    App::open(&format!("journal:{whole}")).await.unwrap().close().await.unwrap();
+}
+
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn a_project_folder_that_holds_an_events_db_is_not_the_store() {
