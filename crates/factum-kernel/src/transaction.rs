@@ -470,9 +470,12 @@ impl Transaction {
 fn is_answer(decided: &Result<(), TransactionError>) -> bool {
     match decided {
         Ok(()) => true,
-        Err(error) => {
-            matches!(error, TransactionError::Rejected(_) | TransactionError::Unchanged { .. })
-        }
+        Err(error) => matches!(
+            error,
+            TransactionError::Rejected(_)
+                | TransactionError::Unchanged { .. }
+                | TransactionError::Conflict(_)
+        ),
     }
 }
 
