@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    digest::digest,
+    digest::digest_of_content,
     event::NewEvent,
     id::EventId,
     kind::ErrorKind,
@@ -102,14 +102,20 @@ impl NamedCommand {
         Self::of(format!("{category}-{key}").into(), command)
     }
 
-    /// A command for a decision model.
+    /// A command for a decision model. A model has no stored name, so the command alone names the
+    /// decision: a type of commands belongs to one model.
     pub fn of_model<C: Command>(command: &C) -> Self {
         Self::of(DECISION.into(), command)
     }
 
     fn of<C: Command>(target: Box<str>, command: &C) -> Self {
         let name = Cow::Borrowed(command.name());
-        Self { target, name, schema_version: C::SCHEMA_VERSION, content: digest(command).ok() }
+        Self {
+            target,
+            name,
+            schema_version: C::SCHEMA_VERSION,
+            content: digest_of_content(command).ok(),
+        }
     }
 
     /// The target: the stream of the aggregate, or `$decision`.

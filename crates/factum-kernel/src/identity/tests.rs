@@ -88,7 +88,7 @@ fn found(event: &RecordedEvent, once: &Once) -> Result<usize, String> {
 #[test]
 fn the_stored_form_stays_as_it_is() {
     let entry = Entry::write(&[deposit("ada", 5)], Some(&key()));
-    assert_eq!(entry, "account.deposit\t1\t8669c7e490ba41a8\taccount-ada\n");
+    assert_eq!(entry, "account.deposit\t1\t31f9f9f80aa1368a\taccount-ada\n");
     let unsealed = Entry::write(&[deposit("ada", 5)], None);
     assert_eq!(unsealed, "account.deposit\t1\t\taccount-ada\n");
     let id = CommandId::derived("order-17", "deposit");
