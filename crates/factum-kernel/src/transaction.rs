@@ -435,11 +435,12 @@ impl Transaction {
         };
         let (recorded, through) = self.kernel.tagged_through(query, attempts).await?;
         let has = |event: &RecordedEvent, tag: &Tag| event.tags().any(|it| it == tag.as_str());
-        let tagged = recorded.iter().filter(|event| has(event, once.tag()));
-        let mut found = once.recognise(tagged, self.kernel.tag_key())?;
+        // Earlier versions gave a command and a transaction the same id without a conflict.
+        let earlier = earlier_tag(once);
+        let mut found: Vec<_> = recorded.iter().filter(|event| has(event, &earlier)).collect();
         if found.is_empty() {
-            let earlier = earlier_tag(once);
-            found = recorded.iter().filter(|event| has(event, &earlier)).collect();
+            let tagged = recorded.iter().filter(|event| has(event, once.tag()));
+            found = once.recognise(tagged, self.kernel.tag_key())?;
         }
         Ok(match found.is_empty() {
             true => Search::NothingThrough(through),

@@ -10,9 +10,8 @@
 use std::{any::Any, collections::VecDeque, sync::Arc};
 
 use factum_kernel::{
-    Aggregate, Attempts, COMMAND_TAG, Command, CommandId, IdTaken, LoadError, Metadata,
-    NamedCommand, Once, QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository, StreamId,
-    StreamVersion,
+    Aggregate, Attempts, Command, CommandId, IdTaken, LoadError, Metadata, NamedCommand, Once,
+    QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository, StreamId, StreamVersion,
 };
 
 use crate::{
@@ -22,12 +21,10 @@ use crate::{
 };
 
 /// Completes the metadata of a command's events: the command is their cause and begins their
-/// conversation, unless the metadata names others. An entry that came with the metadata of a cause
-/// would name the wrong command, and is taken out.
+/// conversation, unless the metadata names others.
 pub(crate) fn stamp(id: CommandId, mut metadata: Metadata) -> Metadata {
     metadata.causation_id.get_or_insert(id.as_uuid());
     metadata.correlation_id.get_or_insert(id.as_uuid());
-    metadata.extra.remove(COMMAND_TAG);
     metadata
 }
 
