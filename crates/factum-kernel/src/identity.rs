@@ -10,13 +10,14 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
+    codec::CodecError,
     digest::digest_of_content,
     event::NewEvent,
     id::EventId,
     kind::ErrorKind,
     metadata::METADATA_TEXT_BYTES_MAX,
     recorded::RecordedEvent,
-    schema::Command,
+    schema::{Command, EncodeError},
     tag::{Tag, TagKey},
     time::Timestamp,
 };
@@ -98,24 +99,33 @@ pub struct NamedCommand {
 
 impl NamedCommand {
     /// A command for the aggregate with this category and key.
-    pub fn of_aggregate<C: Command>(category: &str, key: &str, command: &C) -> Self {
+    ///
+    /// # Errors
+    /// The command can't be serialised.
+    pub fn of_aggregate<C: Command>(
+        category: &str,
+        key: &str,
+        command: &C,
+    ) -> Result<Self, EncodeError> {
         Self::of(format!("{category}-{key}").into(), command)
     }
 
     /// A command for a decision model. A model has no stored name, so the command alone names the
     /// decision: a type of commands belongs to one model.
-    pub fn of_model<C: Command>(command: &C) -> Self {
+    ///
+    /// # Errors
+    /// The command can't be serialised.
+    pub fn of_model<C: Command>(command: &C) -> Result<Self, EncodeError> {
         Self::of(DECISION.into(), command)
     }
 
-    fn of<C: Command>(target: Box<str>, command: &C) -> Self {
-        let name = Cow::Borrowed(command.name());
-        Self {
-            target,
-            name,
-            schema_version: C::SCHEMA_VERSION,
-            content: digest_of_content(command).ok(),
-        }
+    fn of<C: Command>(target: Box<str>, command: &C) -> Result<Self, EncodeError> {
+        let name = command.name();
+        let content = digest_of_content(command)
+            .map_err(|no| EncodeError::Command { name, reason: CodecError::new(no) })?;
+        let name = Cow::Borrowed(name);
+        let schema_version = C::SCHEMA_VERSION;
+        Ok(Self { target, name, schema_version, content: Some(content) })
     }
 
     /// The target: the stream of the aggregate, or `$decision`.

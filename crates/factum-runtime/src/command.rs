@@ -10,8 +10,9 @@
 use std::{any::Any, collections::VecDeque, sync::Arc};
 
 use factum_kernel::{
-    Aggregate, Attempts, Command, CommandId, IdTaken, LoadError, Metadata, NamedCommand, Once,
-    QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository, StreamId, StreamVersion,
+    Aggregate, Attempts, Command, CommandId, EncodeError, IdTaken, LoadError, Metadata,
+    NamedCommand, Once, QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository, StreamId,
+    StreamVersion,
 };
 
 use crate::{
@@ -48,11 +49,16 @@ pub(crate) struct EntityCommand<A: Aggregate> {
 
 impl<A: Aggregate<Command: Command>> EntityCommand<A> {
     /// A command whose repeats are recognised, without further options.
-    pub(crate) fn once(key: &str, command: A::Command, metadata: Metadata, id: CommandId) -> Self {
+    pub(crate) fn once(
+        key: &str,
+        command: A::Command,
+        metadata: Metadata,
+        id: CommandId,
+    ) -> Result<Self, EncodeError> {
         let metadata = stamp(id, metadata);
-        let named = NamedCommand::of_aggregate(A::CATEGORY, key, &command);
+        let named = NamedCommand::of_aggregate(A::CATEGORY, key, &command)?;
         let once = Some(Once::new(id, [named]));
-        Self { command: Arc::new(command), metadata, once, expected: None, reply: None }
+        Ok(Self { command: Arc::new(command), metadata, once, expected: None, reply: None })
     }
 }
 

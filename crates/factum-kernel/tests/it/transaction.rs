@@ -142,7 +142,7 @@ async fn a_transaction_of_an_earlier_version_is_found_beside_a_command_with_its_
     bench.open("bob", &[]).await;
     let id = CommandId::derived("order-17", "pay");
     let named = |key: &str| {
-        NamedCommand::of_aggregate("account", key, &AccountCommand::Deposit { cents: 5 })
+        NamedCommand::of_aggregate("account", key, &AccountCommand::Deposit { cents: 5 }).unwrap()
     };
     let transaction = |keys: &[&str]| {
         let new = Transaction::new(bench.kernel.clone());
