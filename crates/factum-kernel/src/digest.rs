@@ -2,7 +2,7 @@
 //!
 //! The digest of a command's content is stored too, as a keyed hash. So a digest must not change
 //! from one version of Factum to the next, and it depends on the names of fields and variants, not
-//! on their order.
+//! on their order, nor on the name of a command's own variant, which is stored beside it.
 //!
 //! Bytes don't tell: JSON has one `null` for `None`, `Some(None)` and `Some(())`. serde does: every
 //! value goes through it before a codec leaves something out.
@@ -22,6 +22,16 @@ use serde::{
 pub(crate) fn digest<T: Serialize + ?Sized>(value: &T) -> Result<u64, NotSerializable> {
     let mut digester = Digester::default();
     value.serialize(&mut digester)?;
+    Ok(digester.finish())
+}
+
+/// The digest of a command's content. The name of the outermost variant is left out: a command has a
+/// stored name of its own.
+pub(crate) fn digest_of_content<T: Serialize + ?Sized>(
+    command: &T,
+) -> Result<u64, NotSerializable> {
+    let mut digester = Digester { names_variant: false, ..Digester::default() };
+    command.serialize(&mut digester)?;
     Ok(digester.finish())
 }
 
@@ -60,14 +70,31 @@ enum Kind {
     Field,
 }
 
-#[derive(Default)]
 struct Digester {
     state: u64,
+    /// False while a variant would be the outermost one of a command.
+    names_variant: bool,
     /// Filled with the fields of the outermost struct, where they are wanted one by one.
     fields: Option<Vec<(&'static str, u64)>>,
 }
 
+impl Default for Digester {
+    fn default() -> Self {
+        Self { state: 0, names_variant: true, fields: None }
+    }
+}
+
 impl Digester {
+    fn add_variant(&mut self, variant: &str) {
+        let name = if self.enter() { variant } else { "" };
+        self.add_bytes(Kind::Variant, name.as_bytes());
+    }
+
+    /// Notes that the values from here on are inside of another. Returns whether this one is too.
+    fn enter(&mut self) -> bool {
+        std::mem::replace(&mut self.names_variant, true)
+    }
+
     fn mix(&mut self, word: u64) {
         self.state = (self.state.rotate_left(26) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
@@ -127,8 +154,8 @@ impl<'a> Serializer for &'a mut Digester {
     type SerializeTupleStruct = Self;
     type SerializeTupleVariant = Self;
     type SerializeMap = Unordered<'a>;
-    type SerializeStruct = Self;
-    type SerializeStructVariant = Self;
+    type SerializeStruct = ByName<'a>;
+    type SerializeStructVariant = ByName<'a>;
 
     integers!(
         serialize_i8: i8 => serialize_i128,
@@ -186,6 +213,7 @@ impl<'a> Serializer for &'a mut Digester {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Done {
+        self.enter();
         self.mix(Kind::Some as u64);
         value.serialize(self)
     }
@@ -200,11 +228,12 @@ impl<'a> Serializer for &'a mut Digester {
     }
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Done {
-        self.add_bytes(Kind::Variant, variant.as_bytes());
+        self.add_variant(variant);
         Ok(())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Done {
+        self.enter();
         value.serialize(self)
     }
 
@@ -215,7 +244,7 @@ impl<'a> Serializer for &'a mut Digester {
         variant: &'static str,
         value: &T,
     ) -> Done {
-        self.add_bytes(Kind::Variant, variant.as_bytes());
+        self.add_variant(variant);
         value.serialize(self)
     }
 
@@ -224,10 +253,12 @@ impl<'a> Serializer for &'a mut Digester {
     }
 
     fn serialize_tuple(self, _len: usize) -> Result<Self, NotSerializable> {
+        self.enter();
         Ok(self)
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, NotSerializable> {
+        self.enter();
         Ok(self)
     }
 
@@ -238,7 +269,7 @@ impl<'a> Serializer for &'a mut Digester {
         variant: &'static str,
         _len: usize,
     ) -> Result<Self, NotSerializable> {
-        self.add_bytes(Kind::Variant, variant.as_bytes());
+        self.add_variant(variant);
         Ok(self)
     }
 
@@ -246,8 +277,12 @@ impl<'a> Serializer for &'a mut Digester {
         Ok(Unordered::new(self, Kind::Map))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, NotSerializable> {
-        Ok(self)
+    fn serialize_struct(
+        self,
+        _name: &'static str,
+        _len: usize,
+    ) -> Result<ByName<'a>, NotSerializable> {
+        Ok(ByName { digester: self, sum: 0, count: 0 })
     }
 
     fn serialize_struct_variant(
@@ -256,9 +291,9 @@ impl<'a> Serializer for &'a mut Digester {
         _index: u32,
         variant: &'static str,
         _len: usize,
-    ) -> Result<Self, NotSerializable> {
-        self.add_bytes(Kind::Variant, variant.as_bytes());
-        Ok(self)
+    ) -> Result<ByName<'a>, NotSerializable> {
+        self.add_variant(variant);
+        Ok(ByName { digester: self, sum: 0, count: 0 })
     }
 
     // Formats for machines hold more: what a type writes for people may be shortened.
@@ -349,28 +384,51 @@ in_order!(
     SerializeTupleVariant::serialize_field
 );
 
+/// The fields of a struct, added up: a struct is the same with its fields in another order. A field
+/// that is left out leaves its name out.
+struct ByName<'a> {
+    digester: &'a mut Digester,
+    sum: u64,
+    count: u64,
+}
+
+impl ByName<'_> {
+    fn add<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Done {
+        if let Some(fields) = &mut self.digester.fields {
+            fields.push((name, digest(value)?));
+            return Ok(());
+        }
+        let mut field = Digester::default();
+        field.add_bytes(Kind::Field, name.as_bytes());
+        value.serialize(&mut field)?;
+        self.sum = self.sum.wrapping_add(field.finish());
+        self.count += 1;
+        Ok(())
+    }
+
+    fn finish(self) -> Done {
+        self.digester.add(Kind::Field, self.sum);
+        self.digester.mix(self.count);
+        Ok(())
+    }
+}
+
 macro_rules! by_name {
     ($($serialize:ident),*) => {$(
-        impl $serialize for &mut Digester {
+        impl $serialize for ByName<'_> {
             type Ok = ();
             type Error = NotSerializable;
 
-            // A field that is left out leaves its name out.
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 name: &'static str,
                 value: &T,
             ) -> Done {
-                if let Some(fields) = &mut self.fields {
-                    fields.push((name, digest(value)?));
-                    return Ok(());
-                }
-                self.add_bytes(Kind::Field, name.as_bytes());
-                value.serialize(&mut **self)
+                self.add(name, value)
             }
 
             fn end(self) -> Done {
-                Ok(())
+                self.finish()
             }
         }
     )*};
@@ -420,5 +478,71 @@ mod tests {
         digests.extend([of((1, 2)), of((2, 1)), of(HashMap::from([(1, 2)])), of("ab".as_bytes())]);
         let distinct: HashSet<_> = digests.iter().collect();
         assert_eq!(distinct.len(), digests.len());
+    }
+    #[test]
+    fn a_struct_has_one_digest_in_every_order_of_its_fields() {
+        #[derive(Serialize)]
+        struct Sum {
+            cents: u64,
+            currency: String,
+        }
+        #[derive(Serialize)]
+        struct Turned {
+            currency: String,
+            cents: u64,
+        }
+        #[derive(Serialize)]
+        enum Pay<S> {
+            Out { sum: S, to: u8 },
+        }
+        let sum = |cents| Sum { cents, currency: "EUR".into() };
+        let turned = Turned { currency: "EUR".into(), cents: 5 };
+        assert_eq!(of(sum(5)), of(&turned));
+        assert_ne!(of(sum(5)), of(sum(6)));
+        let turned = Pay::Out { sum: turned, to: 1 };
+        assert_eq!(of(Pay::Out { sum: sum(5), to: 1 }), of(turned));
+        assert_ne!(of(Pay::Out { sum: sum(5), to: 1 }), of(Pay::Out { sum: sum(5), to: 2 }));
+        assert_ne!(of((sum(5), 6)), of((sum(6), 5)));
+    }
+
+    #[test]
+    fn the_content_of_a_command_leaves_out_the_name_of_its_own_variant_only() {
+        #[derive(Clone, Copy, Serialize)]
+        enum Old {
+            Unit,
+            One(u8),
+            Two(u8, u8),
+            Named { at: u8 },
+        }
+        #[derive(Clone, Copy, Serialize)]
+        enum Renamed {
+            Nothing,
+            Single(u8),
+            Pair(u8, u8),
+            Fields { at: u8 },
+        }
+        #[derive(Serialize)]
+        struct Of<T>(T);
+        #[derive(Serialize)]
+        struct Pair<T>(T, u8);
+        #[derive(Serialize)]
+        struct With<T> {
+            it: T,
+        }
+        fn content<T: Serialize>(value: T) -> u64 {
+            digest_of_content(&value).unwrap()
+        }
+        let old = [Old::Unit, Old::One(1), Old::Two(1, 2), Old::Named { at: 1 }];
+        let renamed =
+            [Renamed::Nothing, Renamed::Single(1), Renamed::Pair(1, 2), Renamed::Fields { at: 1 }];
+        for (old, renamed) in old.into_iter().zip(renamed) {
+            assert_eq!(content(old), content(renamed));
+            assert_ne!(of(old), of(renamed));
+            assert_ne!(content(Of(old)), content(Of(renamed)));
+            assert_ne!(content(Pair(old, 1)), content(Pair(renamed, 1)));
+            assert_ne!(content(With { it: old }), content(With { it: renamed }));
+            assert_ne!(content(Some(old)), content(Some(renamed)));
+            assert_ne!(content((old, 1)), content((renamed, 1)));
+        }
     }
 }

@@ -156,7 +156,7 @@ impl<A: Aggregate> Draft<A> {
 
     /// The conflict of the draft with a version that a writer expects, if there is one.
     pub fn conflict(&self, expected: StreamVersion) -> Option<VersionConflict> {
-        self.loaded.conflict(&self.stream, expected)
+        self.loaded.bounds().conflict(&self.stream, expected.into())
     }
 
     /// The position of the last stored event.

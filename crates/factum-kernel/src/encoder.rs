@@ -6,6 +6,7 @@ use crate::{
     decision::Decision,
     event::NewEvent,
     id::EventId,
+    identity::COMMAND_TAG,
     kernel::Kernel,
     load::Loaded,
     metadata::Metadata,
@@ -79,6 +80,8 @@ impl<'a> Encoder<'a> {
     pub(crate) fn event<E: Event>(&self, event: &E) -> Result<(NewEvent, E), EncodeError> {
         let id = EventId::new(self.kernel.ids().uuid(self.now));
         let (mut new, read) = encode_checked(event, id, self.metadata, self.kernel.tag_key())?;
+        // An entry that came with the metadata of a cause would name the wrong command.
+        new.metadata.extra.remove(COMMAND_TAG);
         new.tags.extend(self.tag.cloned());
         Ok((new, read))
     }

@@ -10,13 +10,14 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    digest::digest,
+    codec::CodecError,
+    digest::digest_of_content,
     event::NewEvent,
     id::EventId,
     kind::ErrorKind,
     metadata::METADATA_TEXT_BYTES_MAX,
     recorded::RecordedEvent,
-    schema::Command,
+    schema::{Command, EncodeError},
     tag::{Tag, TagKey},
     time::Timestamp,
 };
@@ -98,18 +99,33 @@ pub struct NamedCommand {
 
 impl NamedCommand {
     /// A command for the aggregate with this category and key.
-    pub fn of_aggregate<C: Command>(category: &str, key: &str, command: &C) -> Self {
+    ///
+    /// # Errors
+    /// The command can't be serialised.
+    pub fn of_aggregate<C: Command>(
+        category: &str,
+        key: &str,
+        command: &C,
+    ) -> Result<Self, EncodeError> {
         Self::of(format!("{category}-{key}").into(), command)
     }
 
-    /// A command for a decision model.
-    pub fn of_model<C: Command>(command: &C) -> Self {
+    /// A command for a decision model. A model has no stored name, so the command alone names the
+    /// decision: a type of commands belongs to one model.
+    ///
+    /// # Errors
+    /// The command can't be serialised.
+    pub fn of_model<C: Command>(command: &C) -> Result<Self, EncodeError> {
         Self::of(DECISION.into(), command)
     }
 
-    fn of<C: Command>(target: Box<str>, command: &C) -> Self {
-        let name = Cow::Borrowed(command.name());
-        Self { target, name, schema_version: C::SCHEMA_VERSION, content: digest(command).ok() }
+    fn of<C: Command>(target: Box<str>, command: &C) -> Result<Self, EncodeError> {
+        let name = command.name();
+        let content = digest_of_content(command)
+            .map_err(|no| EncodeError::Command { name, reason: CodecError::new(no) })?;
+        let name = Cow::Borrowed(name);
+        let schema_version = C::SCHEMA_VERSION;
+        Ok(Self { target, name, schema_version, content: Some(content) })
     }
 
     /// The target: the stream of the aggregate, or `$decision`.
@@ -260,8 +276,10 @@ impl Once {
     /// first; none if the commands were never stored.
     ///
     /// The first events may not say which commands the id names: an earlier version of Factum
-    /// stored them, or the first one was erased. Then those on the targets of these commands are
-    /// theirs.
+    /// stored them, or the first one was erased. They are those of a command on an aggregate, if
+    /// they are on its stream. A transaction or a decision does not take them, because in earlier
+    /// versions this tag was only on the events of commands. Events whose entry a later version of
+    /// Factum wrote in another form are those of the commands on whose targets they are.
     ///
     /// # Errors
     /// The id names other commands.
@@ -276,14 +294,21 @@ impl Once {
         let mut other = None;
         for event in events {
             // The events of one append have consecutive positions, and the first has the entry.
-            if let Some(entry) = Entry::read(event) {
-                owner = if entry.is_of(&self.commands, key) { Owner::These } else { Owner::Others };
-                other = other.or(Some(entry.first).filter(|_| owner == Owner::Others));
-            }
+            owner = match Entry::read(event) {
+                None => owner,
+                Some(None) => Owner::Unreadable,
+                Some(Some(entry)) if entry.is_of(&self.commands, key) => Owner::These,
+                Some(Some(entry)) => {
+                    other = other.or(Some(entry.first));
+                    Owner::Others
+                }
+            };
+            let stream = event.stream();
             match owner {
                 Owner::These => named.push(event),
-                Owner::Unknown if self.is_for(event.stream().as_str()) => unknown.push(event),
-                Owner::Unknown | Owner::Others => {}
+                Owner::Unknown if self.is_one_on(stream.as_str()) => unknown.push(event),
+                Owner::Unreadable if self.is_for(stream.as_str()) => unknown.push(event),
+                Owner::Unknown | Owner::Unreadable | Owner::Others => {}
             }
         }
         let found = if named.is_empty() { unknown } else { named };
@@ -297,6 +322,11 @@ impl Once {
         }
     }
 
+    /// True if the id names one command, on the aggregate with this stream.
+    fn is_one_on(&self, stream: &str) -> bool {
+        matches!(&*self.commands, [command] if *command.target == *stream)
+    }
+
     /// True if one of the commands may write to the stream.
     fn is_for(&self, stream: &str) -> bool {
         self.commands.iter().any(|it| *it.target == *DECISION || *it.target == *stream)
@@ -308,6 +338,8 @@ impl Once {
 enum Owner {
     /// No event so far names its commands.
     Unknown,
+    /// This version can't read which commands they are.
+    Unreadable,
     These,
     Others,
 }
@@ -342,12 +374,12 @@ impl Entry {
         text
     }
 
-    /// The entry of an event; `None` if it has none, or one that this version can't read.
-    fn read(event: &RecordedEvent) -> Option<Self> {
+    /// The entry of an event, if it has one; `Some(None)` if this version can't read it.
+    fn read(event: &RecordedEvent) -> Option<Option<Self>> {
         if event.parts().metadata.is_empty() {
             return None;
         }
-        Self::parse(event.metadata().extra.get(COMMAND_TAG)?)
+        event.metadata().extra.get(COMMAND_TAG).map(|entry| Self::parse(entry))
     }
 
     fn parse(text: &str) -> Option<Self> {

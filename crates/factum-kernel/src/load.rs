@@ -2,7 +2,7 @@
 
 use crate::{
     aggregate::{Aggregate, fold},
-    error::{StoreError, VersionConflict},
+    error::StoreError,
     event::{Content, NewEvent},
     id::EventId,
     kernel::Kernel,
@@ -130,15 +130,10 @@ impl<A: Aggregate> Loaded<A> {
         self.since.at = self.since.at.or(Some(recorded_at));
     }
 
-    /// The conflict of the loaded state with a version that its writer expects, if there is one.
-    pub(crate) fn conflict(
-        &self,
-        stream: &StreamId,
-        expected: StreamVersion,
-    ) -> Option<VersionConflict> {
+    /// The bounds of the stream at this version, as far as they matter to a writer.
+    pub(crate) fn bounds(&self) -> StreamBounds {
         let Self { version, deleted_at, .. } = *self;
-        let bounds = StreamBounds { version, deleted_at, ..StreamBounds::default() };
-        bounds.conflict(stream, expected.into())
+        StreamBounds { version, deleted_at, ..StreamBounds::default() }
     }
 
     /// Starts from the default state after a deletion.

@@ -128,6 +128,22 @@ impl<R> Proposal<R> {
         self.streams[stream].expected
     }
 
+    /// Notes the version at which a step has read a stream that has no events yet. Returns what an
+    /// earlier decision expects of the stream: the version takes its place.
+    pub(crate) fn read_ruled(
+        &mut self,
+        stream: usize,
+        version: StreamVersion,
+    ) -> Option<ExpectedVersion> {
+        let Proposed { expected, is_written, expectation, .. } = &mut self.streams[stream];
+        assert!(!*is_written, "a write has taken over the expectation");
+        if *expectation != Expectation::Ruled {
+            return None;
+        }
+        *expectation = Expectation::Loaded;
+        Some(std::mem::replace(expected, version.into()))
+    }
+
     fn add_stream(
         &mut self,
         id: StreamId,

@@ -24,7 +24,7 @@ use crate::{
     tag::{InvalidTag, TagKey, TagWriter},
 };
 
-/// The error for an event that can't be encoded, or a guard that can't become a query.
+/// The error for an event or a command that can't be encoded, or a guard that can't become a query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
@@ -34,6 +34,14 @@ pub enum EncodeError {
         /// The stored name of the event's type.
         name: EventName,
         /// The codec's reason.
+        reason: CodecError,
+    },
+    /// A command with an id can't be serialised, so it can't be compared with a repeat.
+    #[error("command can't be serialised: {reason}: command={name}")]
+    Command {
+        /// The stored name of the command.
+        name: &'static str,
+        /// The reason of its `Serialize`.
         reason: CodecError,
     },
     /// A tag is not allowed.

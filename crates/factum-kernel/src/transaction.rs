@@ -279,7 +279,8 @@ impl Transaction {
     ///
     /// ```
     /// use factum_kernel::{
-    ///     CommandId, Metadata, NamedCommand, Once, Repository, Transaction, TransactionError,
+    ///     CommandId, EncodeError, Metadata, NamedCommand, Once, Repository, Transaction,
+    ///     TransactionError,
     /// };
     /// use factum_testing::bank::{Account, AccountCommand};
     ///
@@ -291,15 +292,17 @@ impl Transaction {
     /// # let accounts = Repository::<Account>::new(kernel.clone());
     /// # let email = "ada@example.org".to_owned();
     /// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;
-    /// let pay = |cents| {
+    /// let pay = |cents| -> Result<Transaction, EncodeError> {
     ///     let deposit = AccountCommand::Deposit { cents };
-    ///     let named = NamedCommand::of_aggregate("account", "ada", &deposit);
+    ///     let named = NamedCommand::of_aggregate("account", "ada", &deposit)?;
     ///     let once = Once::new(CommandId::derived("order-17", "pay"), [named]);
-    ///     Transaction::new(kernel.clone()).execute(&accounts, "ada", deposit).once(once)
+    ///     let transaction = Transaction::new(kernel.clone());
+    ///     let transaction = transaction.execute(&accounts, "ada", deposit);
+    ///     Ok(transaction.once(once))
     /// };
-    /// assert!(!pay(500).commit(&Metadata::new()).await?.replayed);
-    /// assert!(pay(500).commit(&Metadata::new()).await?.replayed);
-    /// let Err(TransactionError::IdTaken(taken)) = pay(600).commit(&Metadata::new()).await else {
+    /// assert!(!pay(500)?.commit(&Metadata::new()).await?.replayed);
+    /// assert!(pay(500)?.commit(&Metadata::new()).await?.replayed);
+    /// let Err(TransactionError::IdTaken(taken)) = pay(600)?.commit(&Metadata::new()).await else {
     ///     panic!("the id names another content")
     /// };
     /// assert_eq!(taken.stored[0].name(), "account.deposit");
@@ -435,11 +438,12 @@ impl Transaction {
         };
         let (recorded, through) = self.kernel.tagged_through(query, attempts).await?;
         let has = |event: &RecordedEvent, tag: &Tag| event.tags().any(|it| it == tag.as_str());
-        let tagged = recorded.iter().filter(|event| has(event, once.tag()));
-        let mut found = once.recognise(tagged, self.kernel.tag_key())?;
+        // Earlier versions gave a command and a transaction the same id without a conflict.
+        let earlier = earlier_tag(once);
+        let mut found: Vec<_> = recorded.iter().filter(|event| has(event, &earlier)).collect();
         if found.is_empty() {
-            let earlier = earlier_tag(once);
-            found = recorded.iter().filter(|event| has(event, &earlier)).collect();
+            let tagged = recorded.iter().filter(|event| has(event, once.tag()));
+            found = once.recognise(tagged, self.kernel.tag_key())?;
         }
         Ok(match found.is_empty() {
             true => Search::NothingThrough(through),
@@ -470,9 +474,12 @@ impl Transaction {
 fn is_answer(decided: &Result<(), TransactionError>) -> bool {
     match decided {
         Ok(()) => true,
-        Err(error) => {
-            matches!(error, TransactionError::Rejected(_) | TransactionError::Unchanged { .. })
-        }
+        Err(error) => matches!(
+            error,
+            TransactionError::Rejected(_)
+                | TransactionError::Unchanged { .. }
+                | TransactionError::Conflict(_)
+        ),
     }
 }
 

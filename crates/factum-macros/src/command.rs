@@ -12,7 +12,7 @@ use crate::{
     constant,
     error::{Errors, Misuse},
     name::{self, Names},
-    serde_attribute::{On, check_command},
+    serde_attribute::{On, check_command, check_command_fields},
     wire::{binding, owned_command},
 };
 
@@ -67,6 +67,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let named = match &input.data {
         Data::Enum(data) => enum_names(input, data, &attribute, renames, &mut errors),
         Data::Struct(data) => {
+            check_command_fields(&data.fields, &mut errors);
             let name = errors.keep(struct_name(input, &attribute));
             let path = quote!(Self);
             let fields = &data.fields;
@@ -160,6 +161,7 @@ fn enum_names<'a>(
         // As in serde, that of the variant goes before that of the enum.
         let renames =
             check_command(&variant.attrs, On::Variant, errors).or_else(|| renames.clone());
+        check_command_fields(&variant.fields, errors);
         let ident = &variant.ident;
         if let Some(names) = &mut names
             && let Some(stored) = errors.keep(names.give(ident, name.as_ref()))

@@ -97,6 +97,12 @@ pub(crate) enum Misuse<'a> {
     #[error("derive({derive}) does not apply serde's `{key}` here, {remedy}")]
     SerdeIgnored { derive: &'static str, key: &'a str, remedy: &'static str },
 
+    #[error(
+        "a repeated command is compared by all its fields, and serde's `{key}` leaves this one out: \
+         remove it, or keep the value apart from the command"
+    )]
+    CommandFieldLeftOut { key: &'a str },
+
     #[error("write `tag` or `tag = \"..\"`, and `, hashed` after it to tag with a keyed hash")]
     TagForm,
 

@@ -183,7 +183,8 @@ pub fn derive_event(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 /// `rename_all_fields` on an enum. Those that only say how the type is written as one value don't
 /// matter there: `tag`, `content`, `untagged`, `deny_unknown_fields`, `rename` and `alias`, and
 /// `rename_all` on an enum. All others, such as `default` on the type or `try_from`, are compile
-/// errors.
+/// errors. So are `skip` and `skip_serializing` on a field: a repeat of a command with an id is
+/// compared by all that the command is written as.
 ///
 /// The name is `<prefix>.<variant>`, both in kebab case. The prefix is the enum's name without a
 /// trailing `Command`. A struct is one command: its name is the struct's name without a trailing

@@ -10,7 +10,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
-use syn::{Attribute, Meta, Token, punctuated::Punctuated};
+use syn::{Attribute, Fields, Meta, Token, punctuated::Punctuated};
 
 use crate::{
     error::{Errors, Misuse},
@@ -91,6 +91,18 @@ pub(crate) fn check_command(
         }
     }
     renames
+}
+
+/// Refuses a field of a command that is left out when the command is written.
+pub(crate) fn check_command_fields(fields: &Fields, errors: &mut Errors) {
+    for field in fields {
+        for meta in metas(&field.attrs, errors) {
+            let key = key(&meta);
+            if matches!(key.as_str(), "skip" | "skip_serializing") {
+                errors.push(Misuse::CommandFieldLeftOut { key: &key }.at(meta.path()));
+            }
+        }
+    }
 }
 
 /// The value of `rename_all_fields` or `rename_all`, under the name that a struct takes.

@@ -15,8 +15,9 @@ use std::{
 };
 
 use factum_kernel::{
-    Aggregate, Attempts, COMMAND_TAG, Command, CommandId, LoadError, Metadata, NamedCommand, Once,
-    QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository, StreamId, StreamVersion,
+    Aggregate, Attempts, COMMAND_TAG, Command, CommandId, EncodeError, IdTaken, LoadError,
+    Metadata, NamedCommand, Once, QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository,
+    StreamId, StreamVersion,
 };
 
 use crate::{
@@ -27,12 +28,10 @@ use crate::{
 };
 
 /// Completes the metadata of a command's events: the command is their cause and begins their
-/// conversation, unless the metadata names others. An entry that came with the metadata of a cause
-/// would name the wrong command, and is taken out.
+/// conversation, unless the metadata names others.
 pub(crate) fn stamp(id: CommandId, mut metadata: Metadata) -> Metadata {
     metadata.causation_id.get_or_insert(id.as_uuid());
     metadata.correlation_id.get_or_insert(id.as_uuid());
-    metadata.extra.remove(COMMAND_TAG);
     metadata
 }
 
@@ -56,11 +55,16 @@ pub(crate) struct EntityCommand<A: Aggregate> {
 
 impl<A: Aggregate<Command: Command>> EntityCommand<A> {
     /// A command whose repeats are recognised, without further options.
-    pub(crate) fn once(key: &str, command: A::Command, metadata: Metadata, id: CommandId) -> Self {
+    pub(crate) fn once(
+        key: &str,
+        command: A::Command,
+        metadata: Metadata,
+        id: CommandId,
+    ) -> Result<Self, EncodeError> {
         let metadata = stamp(id, metadata);
-        let named = NamedCommand::of_aggregate(A::CATEGORY, key, &command);
+        let named = NamedCommand::of_aggregate(A::CATEGORY, key, &command)?;
         let once = Some(Once::new(id, [named]));
-        Self { command: Arc::new(command), metadata, once, expected: None, reply: None }
+        Ok(Self { command: Arc::new(command), metadata, once, expected: None, reply: None })
     }
 }
 

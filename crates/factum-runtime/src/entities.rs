@@ -211,7 +211,7 @@ impl<A: Aggregate> Entities<A> {
         A: Aggregate<Command: Command>,
     {
         let key = key.as_ref();
-        let command = EntityCommand::once(key, command, metadata, id);
+        let command = EntityCommand::once(key, command, metadata, id).map_err(EntityError::from)?;
         let outcome = self.ask_with_options(key, command).await?;
         Ok(outcome.map(|_| ()))
     }

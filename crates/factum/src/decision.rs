@@ -63,7 +63,8 @@ impl<M: DecisionModel> SendDecision<M> {
     /// [`replayed`](Decided::replayed) set, and the present model.
     ///
     /// An id names one decision in the log: the stored name and the content of its command, which
-    /// derives [`Command`]. If the log has another command under the id, the error is
+    /// derives [`Command`]. A model has no stored name, so a type of commands belongs to one model:
+    /// two models with one type of commands need ids of different purposes. If the log has another command under the id, the error is
     /// [`IdTaken`](factum_kernel::IdTaken).
     pub fn once(mut self, id: CommandId) -> Self
     where

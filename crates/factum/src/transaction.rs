@@ -131,7 +131,7 @@ impl SendTransaction {
     /// #     fn query(_: &CheckOpen) -> Matching {
     /// #         Matching::tag("bank", "closed")
     /// #     }
-    /// #     fn evolve(&mut self, _: &AccountEvent) {
+    /// #     fn evolve(&mut self, _: &AccountEvent, _: &str) {
     /// #         self.0 = true;
     /// #     }
     /// #     fn decide(
@@ -184,7 +184,8 @@ impl SendTransaction {
     /// [`IdTaken`](factum_kernel::IdTaken), and nothing is stored.
     ///
     /// A transaction that was rejected, or had no event, left no trace in the log, so a repeat of
-    /// it is decided again. The id is known while the log keeps one of the transaction's events.
+    /// it is decided again. The id is known while the log keeps the first event of the
+    /// transaction.
     pub fn once(mut self, id: CommandId) -> Self {
         self.id = Some(id);
         self

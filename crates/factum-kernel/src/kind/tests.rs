@@ -147,6 +147,10 @@ fn every_error_of_an_aggregate_tells_its_kind_through_a_transparent_error() {
             name: EventName::from_static("account.opened"),
             reason: CodecError::new("x"),
         } => Invalid,
+        EncodeError::Command { .. } = EncodeError::Command {
+            name: "account.open",
+            reason: CodecError::new("x"),
+        } => Invalid,
         EncodeError::Tag(_) = no_tag().into() => Invalid,
         EncodeError::NotReadable(_) = EncodeError::NotReadable(undecoded()) => Invalid,
         EncodeError::Changed { .. } = EncodeError::Changed {

@@ -6,7 +6,7 @@ use super::{Committed, StepRejected, Stored};
 use crate::{
     aggregate::{Aggregate, fold},
     encoder::Encoder,
-    error::{StoreError, VersionConflict},
+    error::StoreError,
     event::NewEvent,
     execution::TransactionError,
     kernel::Kernel,
@@ -95,14 +95,23 @@ impl<M: DecisionModel> HeldModel for Read<M> {
     }
 }
 
+/// A stream of the proposal.
+#[derive(Default)]
+struct Place {
+    /// The bounds of the stream before the transaction. `None`: no step has read the stream.
+    before: Option<StreamBounds>,
+    /// The state. `None`: no step has loaded the stream.
+    held: Option<Box<dyn Held>>,
+}
+
 /// The decisions of the steps so far.
 pub(super) struct Plan<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) metadata: &'a Metadata,
     tag: Option<&'a Tag>,
     pub(super) proposal: Proposal<StepRejected>,
-    /// The states, by the number of the proposal's stream. `None`: no step has loaded the stream.
-    states: Vec<Option<Box<dyn Held>>>,
+    /// By the number of the proposal's stream.
+    places: Vec<Place>,
     index: HashMap<StreamId, usize>,
     /// The versions that the caller expects.
     expected: HashMap<StreamId, StreamVersion>,
@@ -118,7 +127,7 @@ impl<'a> Plan<'a> {
             metadata,
             tag,
             proposal: Proposal::new(),
-            states: Vec::new(),
+            places: Vec::new(),
             index: HashMap::new(),
             expected: HashMap::new(),
             models: Vec::new(),
@@ -165,16 +174,20 @@ impl<'a> Plan<'a> {
             return Ok(());
         }
         let index = self.proposal.demand(stream.clone(), version.into());
-        assert_eq!(index, self.states.len(), "each stream of the proposal is held");
-        self.states.push(None);
-        self.index.insert(stream.clone(), index);
+        self.place(stream.clone(), index, Place { before: Some(actual), held: None });
         self.expected.insert(stream, version);
         Ok(())
     }
 
+    fn place(&mut self, stream: StreamId, index: usize, place: Place) {
+        assert_eq!(index, self.places.len(), "each stream of the proposal has a place");
+        self.places.push(place);
+        self.index.insert(stream, index);
+    }
+
     /// True if the stream's aggregate is loaded.
     pub(super) fn holds(&self, stream: &StreamId) -> bool {
-        self.index.get(stream).is_some_and(|at| self.states[*at].is_some())
+        self.index.get(stream).is_some_and(|at| self.places[*at].held.is_some())
     }
 
     /// Notes a position that the answer is based on.
@@ -190,28 +203,30 @@ impl<'a> Plan<'a> {
     ) -> Result<(), TransactionError> {
         self.rests_on(loaded.position);
         let version = loaded.version;
+        let before = loaded.bounds();
         let expected = self.expected.get(&stream);
-        if let Some(conflict) = expected.and_then(|it| loaded.conflict(&stream, *it)) {
+        if let Some(conflict) = expected.and_then(|it| before.conflict(&stream, (*it).into())) {
             return Err(TransactionError::Conflict(conflict));
         }
-        let held: Box<dyn Held> = Box::new(loaded);
-        match self.index.get(&stream) {
-            Some(_) if self.proposal.has_events_of(&stream) => {
-                let message = format!(
-                    "a decision of the transaction writes the stream of a later command, put the \
-                     command before the decision: stream={stream}"
-                );
-                return Err(StoreError::invalid(message).into());
-            }
-            Some(index) => self.states[*index] = Some(held),
-            None => {
-                let index = self.proposal.stream(stream.clone(), version.into());
-                assert_eq!(index, self.states.len(), "each stream of the proposal is held");
-                self.states.push(Some(held));
-                self.index.insert(stream, index);
-            }
+        let place = Place { before: Some(before), held: Some(Box::new(loaded)) };
+        let Some(index) = self.index.get(&stream).copied() else {
+            let index = self.proposal.stream(stream.clone(), version.into());
+            self.place(stream, index, place);
+            return Ok(());
+        };
+        if self.proposal.has_events_of(&stream) {
+            let message = format!(
+                "a decision of the transaction writes the stream of a later command, put the \
+                 command before the decision: stream={stream}"
+            );
+            return Err(StoreError::invalid(message).into());
         }
-        Ok(())
+        self.places[index] = place;
+        // The command depends on this version, not only on what an earlier decision expects.
+        match self.proposal.read_ruled(index, version) {
+            Some(rule) => meets(before, &stream, rule),
+            None => Ok(()),
+        }
     }
 
     /// The number of an aggregate's stream, and its state.
@@ -220,7 +235,7 @@ impl<'a> Plan<'a> {
         stream: &StreamId,
     ) -> Result<(usize, &mut Loaded<A>), StoreError> {
         let index = self.index[stream];
-        let held = self.states[index].as_mut().and_then(|it| it.as_any_mut().downcast_mut());
+        let held = self.places[index].held.as_mut().and_then(|it| it.as_any_mut().downcast_mut());
         let loaded = held.ok_or_else(|| {
             StoreError::invalid(format!(
                 "two kinds of aggregate share a stream in one transaction: stream={stream}"
@@ -235,35 +250,27 @@ impl<'a> Plan<'a> {
         stream: StreamId,
         expected: ExpectedVersion,
     ) -> Result<(), TransactionError> {
-        let Some(index) = self.index.get(&stream) else {
-            let index = self.proposal.rule(stream.clone(), expected);
-            self.states.push(None);
-            self.index.insert(stream, index);
-            return Ok(());
-        };
-        let before = self.proposal.expected_of(*index);
-        let actual = match before {
-            _ if expected == ExpectedVersion::Any || expected == before => return Ok(()),
-            // The stream keeps the version at which an earlier step has read it.
-            ExpectedVersion::NoStream => StreamVersion::ZERO,
-            ExpectedVersion::Exact(version) => version,
-            ExpectedVersion::Any | ExpectedVersion::StreamExists => {
-                let message = format!(
-                    "an earlier step of the transaction writes the stream and does not expect the \
-                     same of it: stream={stream} expected={expected} before={before}"
-                );
-                return Err(StoreError::invalid(message).into());
-            }
-        };
-        let holds = match expected {
-            ExpectedVersion::StreamExists => actual > StreamVersion::ZERO,
-            expected => expected == actual.into() || expected == ExpectedVersion::Exact(actual),
-        };
-        if holds {
+        if expected == ExpectedVersion::Any {
             return Ok(());
         }
-        let conflict = VersionConflict { stream, expected, actual, deleted_at: None };
-        Err(TransactionError::Conflict(conflict))
+        let Some(index) = self.index.get(&stream).copied() else {
+            let index = self.proposal.rule(stream.clone(), expected);
+            self.place(stream, index, Place::default());
+            return Ok(());
+        };
+        let ruled = self.proposal.expected_of(index);
+        match self.places[index].before {
+            // The stream keeps the version at which an earlier step has read it.
+            Some(before) => meets(before, &stream, expected),
+            None if ruled == expected => Ok(()),
+            None => {
+                let message = format!(
+                    "an earlier decision of the transaction does not expect the same of the \
+                     stream: stream={stream} expected={expected} before={ruled}"
+                );
+                Err(StoreError::invalid(message).into())
+            }
+        }
     }
 
     /// Adds an event that a model writes to a stream.
@@ -276,12 +283,11 @@ impl<'a> Plan<'a> {
             Some(index) => *index,
             None => {
                 let index = self.proposal.stream(stream.clone(), ExpectedVersion::Any);
-                self.states.push(None);
-                self.index.insert(stream, index);
+                self.place(stream, index, Place::default());
                 index
             }
         };
-        if let Some(held) = &mut self.states[index] {
+        if let Some(held) = &mut self.places[index].held {
             held.take(&event).map_err(LoadError::from)?;
         }
         self.add_events(index, vec![event])
@@ -322,8 +328,8 @@ impl<'a> Plan<'a> {
     /// The outcome of the transaction, from the states, the models and the result of the append.
     pub(super) fn into_committed(self, stored: Stored) -> Committed {
         let Stored { position, events, versions } = stored;
-        let Self { mut states, index, models, rests_on, .. } = self;
-        let held = index.into_iter().filter_map(|(id, at)| Some((id, states[at].take()?)));
+        let Self { mut places, index, models, rests_on, .. } = self;
+        let held = index.into_iter().filter_map(|(id, at)| Some((id, places[at].held.take()?)));
         Committed {
             position,
             events,
@@ -334,4 +340,13 @@ impl<'a> Plan<'a> {
             models,
         }
     }
+}
+
+/// Compares a stream as a step has read it with what a model expects of it.
+fn meets(
+    before: StreamBounds,
+    stream: &StreamId,
+    expected: ExpectedVersion,
+) -> Result<(), TransactionError> {
+    before.conflict(stream, expected).map_or(Ok(()), |it| Err(TransactionError::Conflict(it)))
 }

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use factum_kernel::{
-    Aggregate, AppendBatch, AppendError, Appended, Context, Decision, DecisionModel, EventName,
-    EventStore, ExpectedVersion, Matching, ModelDecision, NewEvent, ReadQuery, Repository,
-    RetryPolicy, Tag, Transaction, TransactionError, Verdict, VersionConflict, category,
+    Aggregate, AppendBatch, AppendError, Appended, Context, Decision, DecisionModel, EventId,
+    EventName, EventStore, ExpectedVersion, Matching, Metadata, ModelDecision, NewEvent, Page,
+    ReadQuery, Repository, RetryPolicy, StoreError, StreamId, StreamVersion, Tag, Timestamp,
+    Transaction, TransactionError, Verdict, VersionConflict, category, encode_event,
 };
 use factum_macros::Event;
 use factum_testing::{ForwardEvents, Forwarding};
@@ -228,4 +229,119 @@ async fn an_outdated_decision_is_made_again_before_its_expectation_is_a_conflict
     let refused = decided.decide::<Room>(book("b1", "7")).commit(&no_metadata()).await.unwrap_err();
     let TransactionError::Rejected(step) = refused else { panic!("{refused}") };
     assert_eq!(step.downcast_ref(), Some(&Taken("b1".into())));
+}
+
+/// Books nothing, and expects something of a booking.
+#[derive(Debug, Default)]
+struct Check;
+
+impl DecisionModel for Check {
+    type Command = Book;
+    type Event = BookingEvent;
+    type Rejection = Taken;
+
+    fn query(command: &Book) -> Matching {
+        Room::query(command)
+    }
+
+    fn evolve(&mut self, _: &BookingEvent, _: &str) {}
+
+    fn decide(
+        &self,
+        command: &Book,
+        _: &Context<'_>,
+    ) -> Result<ModelDecision<BookingEvent>, Taken> {
+        let nothing = ModelDecision::nothing();
+        Ok(nothing.expecting("booking", command.key, command.expected))
+    }
+}
+
+fn exists(key: &'static str, room: &'static str) -> Book {
+    Book { key, room, expected: ExpectedVersion::StreamExists }
+}
+
+/// Another caller's booking of b1 in room 9, which no query here reads.
+fn other_booking() -> AppendBatch {
+    let id = EventId::derived(Timestamp::EPOCH, b"other");
+    let booked = BookingEvent::Booked { room: "9".into() };
+    let event = encode_event(&booked, id, &Metadata::new(), None).unwrap();
+    let stream = StreamId::new("booking", "b1").unwrap();
+    AppendBatch::new().write(stream, ExpectedVersion::Any, [event])
+}
+
+#[tokio::test]
+async fn a_command_after_an_expectation_of_its_stream_loses_no_update() {
+    for expected in [ExpectedVersion::StreamExists, ExpectedVersion::Any] {
+        let bench = Bench::new();
+        decide(&bench, book("b1", "7")).await.unwrap();
+        let other = Mutex::new(Some(other_booking()));
+        let store = Arc::new(Forwarding(Overtaking { inner: bench.store.clone(), other }));
+        let kernel = bench.kernel.clone().with_events(store);
+        let cancelled = BookingEvent::Cancelled { room: "7".into() };
+        let transaction = Transaction::new(kernel.clone())
+            .allowing_unchanged()
+            .with_retry(RetryPolicy::never())
+            .decide::<Check>(Book { key: "b1", room: "8", expected })
+            .execute(&Repository::<Booking>::new(kernel), "b1", cancelled);
+        let refused = transaction.commit(&no_metadata()).await;
+        let conflict = conflict(refused.map(|_| None));
+        let read = ExpectedVersion::Exact(StreamVersion::new(1));
+        assert_eq!((conflict.expected, conflict.actual.value()), (read, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_stream_does_not_exist_for_a_decision_after_a_command() {
+    let bench = Bench::new();
+    decide(&bench, book("b1", "7")).await.unwrap();
+    bookings(&bench).delete("b1", ExpectedVersion::Any).await.unwrap();
+    let booked = || BookingEvent::Booked { room: "9".into() };
+    let new = || Transaction::new(bench.kernel.clone()).allowing_unchanged();
+    let after = new().execute(&bookings(&bench), "b1", booked()).decide::<Check>(exists("b1", "8"));
+    let before =
+        new().decide::<Check>(exists("b1", "8")).execute(&bookings(&bench), "b1", booked());
+    for transaction in [after, before] {
+        let refused = transaction.commit(&no_metadata()).await;
+        let conflict = conflict(refused.map(|_| None));
+        assert_eq!(conflict.expected, ExpectedVersion::StreamExists);
+        assert_eq!(conflict.deleted_at, Some(StreamVersion::new(2)));
+    }
+}
+
+/// A store in which another caller appends after the first read of a stream.
+#[derive(Debug)]
+struct Meanwhile {
+    inner: Arc<dyn EventStore>,
+    other: Mutex<Option<AppendBatch>>,
+}
+
+#[async_trait::async_trait]
+impl ForwardEvents for Meanwhile {
+    fn events(&self) -> Arc<dyn EventStore> {
+        self.inner.clone()
+    }
+
+    async fn read(&self, query: ReadQuery) -> Result<Page, StoreError> {
+        let page = self.inner.read(query).await?;
+        let other = self.other.lock().unwrap().take_if(|_| page.bounds.is_some());
+        if let Some(other) = other {
+            self.inner.append(other).await.unwrap();
+        }
+        Ok(page)
+    }
+}
+
+#[tokio::test]
+async fn an_expectation_that_fails_at_an_outdated_version_is_decided_again() {
+    let bench = Bench::new();
+    let other = Mutex::new(Some(other_booking()));
+    let store = Arc::new(Forwarding(Meanwhile { inner: bench.store.clone(), other }));
+    let kernel = bench.kernel.clone().with_events(store);
+    let booked = BookingEvent::Booked { room: "9".into() };
+    let transaction = Transaction::new(kernel.clone())
+        .allowing_unchanged()
+        .execute(&Repository::<Booking>::new(kernel), "b1", booked)
+        .decide::<Check>(exists("b1", "8"));
+    assert_eq!(transaction.commit(&no_metadata()).await.unwrap().events, 1);
+    assert_eq!(bookings(&bench).load("b1").await.unwrap().version.value(), 2);
 }

@@ -1,9 +1,13 @@
 //! Several aggregates, one append.
 
-use factum_kernel::{ExecuteError, Kernel, Position, RetryPolicy, Transaction, TransactionError};
-use factum_testing::bank::{AccountCommand, AccountRejection};
+use factum_kernel::{
+    AppendBatch, COMMAND_TAG, CommandId, EventId, EventStore, ExecuteError, ExpectedVersion,
+    Kernel, Metadata, NamedCommand, Once, Position, ReadQuery, RetryPolicy, Tag, Timestamp,
+    Transaction, TransactionError, encode_event,
+};
+use factum_testing::bank::{AccountCommand, AccountEvent, AccountRejection};
 
-use crate::bench::{Bench, no_metadata, open};
+use crate::bench::{Bench, no_metadata, open, stream};
 
 fn transfer(bench: &Bench, from: &str, to: &str, cents: u64) -> Transaction {
     let send = AccountCommand::Send { to: to.into(), cents };
@@ -116,5 +120,60 @@ async fn racing_transfers_conserve_money() {
     }
     for key in ["a", "b", "c"] {
         assert_eq!(bench.balance(key).await, (1_000, 102), "as much in as out");
+    }
+}
+
+/// Appends a deposit as earlier versions of Factum stored it: with the tag, and without the names
+/// of the commands.
+async fn stored_before(bench: &Bench, key: &str, tag: &str, id: CommandId) {
+    let event_id = EventId::derived(Timestamp::EPOCH, format!("{key} {tag}").as_bytes());
+    let deposited = AccountEvent::Deposited { cents: 5 };
+    let event = encode_event(&deposited, event_id, &Metadata::new(), None).unwrap();
+    let event = event.with_tag(Tag::new(tag, id).unwrap());
+    let batch = AppendBatch::new().write(stream(key), ExpectedVersion::Any, [event]);
+    bench.store.append(batch).await.unwrap();
+}
+
+/// In earlier versions a command and a transaction could have one id.
+#[tokio::test]
+async fn a_transaction_of_an_earlier_version_is_found_beside_a_command_with_its_id() {
+    let bench = Bench::new();
+    bench.open("ada", &[500]).await;
+    bench.open("bob", &[]).await;
+    let id = CommandId::derived("order-17", "pay");
+    let named = |key: &str| {
+        NamedCommand::of_aggregate("account", key, &AccountCommand::Deposit { cents: 5 }).unwrap()
+    };
+    let transaction = |keys: &[&str]| {
+        let new = Transaction::new(bench.kernel.clone());
+        let once = Once::new(id, keys.iter().map(|key| named(key)));
+        let deposit = |all: Transaction, key: &&str| {
+            all.execute(&bench.accounts(), key, AccountCommand::Deposit { cents: 5 })
+        };
+        keys.iter().fold(new, deposit).once(once)
+    };
+    stored_before(&bench, "ada", COMMAND_TAG, id).await;
+    stored_before(&bench, "bob", "$transaction", id).await;
+    for keys in [&["ada"][..], &["ada", "bob"]] {
+        let again = transaction(keys).commit(&no_metadata()).await.unwrap();
+        assert!(again.replayed);
+        let versions = again.versions.iter().map(|(stream, _)| stream.key());
+        assert_eq!(versions.collect::<Vec<_>>(), ["bob"]);
+    }
+}
+
+#[tokio::test]
+async fn metadata_of_a_cause_names_no_command() {
+    let bench = Bench::new();
+    let metadata = Metadata::new().with(COMMAND_TAG, "of the cause").with("channel", "web");
+    bench.accounts().execute_with("ada", &open("ada"), &metadata).await.unwrap();
+    let deposit = AccountCommand::Deposit { cents: 5 };
+    let transaction = Transaction::new(bench.kernel.clone());
+    let transaction = transaction.execute(&bench.accounts(), "ada", deposit);
+    transaction.commit(&metadata).await.unwrap();
+    let page = bench.store.read(ReadQuery::stream(stream("ada"))).await.unwrap();
+    assert_eq!(page.events.len(), 2);
+    for event in page.events {
+        assert_eq!(event.metadata(), Metadata::new().with("channel", "web"));
     }
 }

@@ -20,6 +20,23 @@ enum AccountCommand {
     Close { reason: String },
 }
 
+#[derive(Serialize, Deserialize, Command)]
+struct Withdraw {
+    cents: u64,
+    #[serde(skip)]
+    note: String,
+}
+
+#[derive(Serialize, Deserialize, Command)]
+enum CardCommand {
+    Block {
+        #[serde(default, skip_serializing)]
+        reason: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+}
+
 impl TryFrom<u64> for Deposit {
     type Error = String;
 

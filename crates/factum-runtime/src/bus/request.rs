@@ -233,7 +233,8 @@ impl CommandRequest {
         let named = commands.map(|step| {
             let category = step.category();
             let command = step.name();
-            step.named().ok_or(CommandError::Unnamed { category, command })
+            let named = step.named().ok_or(CommandError::Unnamed { category, command })?;
+            named.map_err(|error| CommandError::Entity(error.into()))
         });
         let named: Result<Vec<_>, _> = named.collect();
         Ok(Some(Once::new(self.id, named?)))

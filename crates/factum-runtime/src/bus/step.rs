@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use factum_kernel::{Aggregate, Command, DecisionModel, NamedCommand, StreamVersion};
+use factum_kernel::{Aggregate, Command, DecisionModel, EncodeError, NamedCommand, StreamVersion};
 
 /// The category of a decision over a query, for labels. No aggregate's category has a `$`.
 pub(super) const DECISION: &str = "$decision";
@@ -43,7 +43,7 @@ pub struct CommandStep {
     naming: Option<Naming>,
 }
 
-type Naming = fn(&CommandStep) -> Option<NamedCommand>;
+type Naming = fn(&CommandStep) -> Option<Result<NamedCommand, EncodeError>>;
 
 /// The target of a step without a command.
 struct Expected;
@@ -132,7 +132,10 @@ impl CommandStep {
     }
 
     /// The command as an id names it; `None` if it has no stored name.
-    pub(super) fn named(&self) -> Option<NamedCommand> {
+    ///
+    /// # Errors
+    /// The command can't be serialised.
+    pub(super) fn named(&self) -> Option<Result<NamedCommand, EncodeError>> {
         (self.naming?)(self)
     }
 

@@ -86,8 +86,14 @@ struct Seat {
 /// Runs while the seat is decided, once.
 #[derive(Serialize, Deserialize, Command)]
 struct Join {
+    meanwhile: Hook,
+}
+
+/// It is no part of the content.
+#[derive(Serialize, Deserialize)]
+struct Hook {
     #[serde(skip)]
-    meanwhile: Mutex<Option<Meanwhile>>,
+    run: Mutex<Option<Meanwhile>>,
 }
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
@@ -103,7 +109,7 @@ impl Aggregate for Seat {
     type Rejection = Full;
 
     fn decide(&self, join: &Join, _: &Context<'_>) -> Verdict<Self> {
-        let meanwhile = join.meanwhile.lock().unwrap().take();
+        let meanwhile = join.meanwhile.run.lock().unwrap().take();
         if let Some(meanwhile) = meanwhile {
             meanwhile();
         }
@@ -151,7 +157,8 @@ async fn no_rejection_rests_on_a_state_that_never_was() {
     let app = App::builder().open_stores(stores.clone()).await.unwrap();
     let other = App::builder().open_stores(stores).await.unwrap();
     let join = |app: &App, meanwhile| {
-        let join = Join { meanwhile: Mutex::new(meanwhile) };
+        let meanwhile = Hook { run: Mutex::new(meanwhile) };
+        let join = Join { meanwhile };
         let transaction = app.transaction().command::<Seat>("ada", join);
         transaction.decide::<Room>(Check {}).allowing_unchanged()
     };
