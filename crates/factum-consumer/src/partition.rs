@@ -51,8 +51,11 @@ impl Partitions {
     }
 
     /// 1 to [`PARTITIONS_MAX`] partitions by a key. The key of an event must never change. An event
-    /// without a key goes by its stream. The deletion of a stream is handled in every partition,
-    /// because each may have handled events of the stream.
+    /// without a key goes by its stream.
+    ///
+    /// A deletion has no key, and the partitions that had the events of its stream are at different
+    /// positions. So projections and handlers of [`OrDeleted`](factum_kernel::OrDeleted) have
+    /// partitions by stream.
     pub fn by(
         count: usize,
         key: impl Fn(&RecordedEvent) -> Option<String> + Send + Sync + 'static,
@@ -93,12 +96,6 @@ impl Partitions {
     #[doc(hidden)]
     pub fn of(&self, count: usize) -> Self {
         Self { count, ..self.clone() }
-    }
-
-    /// Returns whether a partition has an event. The deletion of a stream is in every partition
-    /// that may have handled events of the stream.
-    pub(crate) fn hold(&self, event: &RecordedEvent, partition: usize) -> bool {
-        (self.key.is_some() && event.is_deletion()) || self.at(event) == partition
     }
 
     /// The partition of an event, from 0.
@@ -203,19 +200,6 @@ mod tests {
         });
         assert_eq!(by_cents.at(&ada), of("7"));
         assert_eq!(by_cents.of(1).at(&ada), 0);
-    }
-
-    #[test]
-    fn a_deletion_is_in_every_partition_with_events_of_its_stream() {
-        let ada = deposited("ada", &["customer:7"]);
-        let stream = ada.stream().to_stream_id();
-        let deletion = NewEvent::deletion(ada.id());
-        let deletion = RecordedEvent::from_new(*ada.header(), stream.as_ref(), &deletion);
-        let holds = |partitions: Partitions| {
-            (0..64).filter(|at| partitions.hold(&deletion, *at)).collect::<Vec<_>>()
-        };
-        assert_eq!(holds(Partitions::by_stream(64)), [of("account-ada")]);
-        assert_eq!(holds(Partitions::by_tag(64, "customer")).len(), 64);
     }
 
     #[test]

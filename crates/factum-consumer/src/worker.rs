@@ -297,7 +297,7 @@ impl<W: Work> Worker<W> {
     fn wants(&self, event: &RecordedEvent) -> bool {
         self.options.is_in_scope(event)
             && self.work.wants(event)
-            && self.options.partitions.hold(event, self.partition)
+            && self.options.partitions.at(event) == self.partition
     }
 }
 
