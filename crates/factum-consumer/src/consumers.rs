@@ -28,7 +28,7 @@ use crate::{
     work::Names,
 };
 
-pub use launch::Launch;
+pub use launch::{Launch, can_run};
 
 /// The most consumers that read pages of their own at the same time; the others wait for a permit.
 pub const CATCHING_UP_MAX: usize = 4;

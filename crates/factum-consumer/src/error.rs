@@ -30,6 +30,11 @@ pub enum StartError {
     /// The target allows one writer at a time, as a SQLite file does.
     #[error("the target allows one writer, start the consumer with one partition: consumer={0}")]
     OnePartition(ConsumerName),
+    /// The partitions are by a key, and the consumer handles the deletions of streams, as every
+    /// projection does. The partitions of a stream's events reach its deletion at different times,
+    /// so the last one would forget what the stream has begun again.
+    #[error("deletions of streams are handled, choose partitions by stream: consumer={0}")]
+    PartitionedByKey(ConsumerName),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -44,7 +49,9 @@ impl StartError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Name(error) => error.kind(),
-            Self::Running(_) | Self::OnePartition(_) => ErrorKind::Invalid,
+            Self::Running(_) | Self::OnePartition(_) | Self::PartitionedByKey(_) => {
+                ErrorKind::Invalid
+            }
             Self::Closed(_) => ErrorKind::Closed,
             Self::Store(error) => error.kind().into(),
             Self::Target(error) => error.kind(),

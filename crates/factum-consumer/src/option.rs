@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use factum_kernel::{Position, RecordedEvent, Scope, Timestamp};
 
-use crate::partition::Partitions;
+use crate::{partition::Partitions, source::with_deletions};
 
 /// The most events of a batch by default.
 pub const BATCH_EVENTS_DEFAULT: usize = 1_000;
@@ -219,6 +219,12 @@ impl ConsumerOptions {
 /// For both loops: that of a consumer, and that of a model in memory.
 #[doc(hidden)]
 impl ConsumerOptions {
+    /// The scope to read: it holds all events of the consumer's scope, and more for a consumer that
+    /// handles deletions. [`is_in_scope`](Self::is_in_scope) tells them apart.
+    pub fn scope_to_read(&self, wants_deletions: bool) -> Scope {
+        if wants_deletions { with_deletions(&self.scope) } else { self.scope.clone() }
+    }
+
     /// True if an event belongs to the scope.
     pub fn is_in_scope(&self, event: &RecordedEvent) -> bool {
         is_in_scope(&self.scope, event)

@@ -7,7 +7,7 @@
 pub use crate::{
     caught::caught,
     checkpoints::{Checkpoints, checkpoint_key, written},
-    consumers::{Arrives, Launch},
+    consumers::{Arrives, Launch, can_run},
     freeze::{Answering, Handover, set_frozen},
     handle::StoredPart,
     lag::{Wanted, diverged},

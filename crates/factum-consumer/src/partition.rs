@@ -66,8 +66,11 @@ impl Partitions {
     }
 
     /// 1 to [`PARTITIONS_MAX`] partitions by a key. The key of an event must never change. An event
-    /// without a key goes by its stream. The deletion of a stream is handled in every partition,
-    /// because each may have handled events of the stream.
+    /// without a key goes by its stream.
+    ///
+    /// A deletion has no key, and the partitions that had the events of its stream are at different
+    /// positions. So projections and handlers of [`OrDeleted`](factum_kernel::OrDeleted) have
+    /// partitions by stream.
     pub fn by(
         count: usize,
         key: impl Fn(&RecordedEvent) -> Option<String> + Send + Sync + 'static,
@@ -120,11 +123,7 @@ impl Partitions {
     /// True if a partition, counted from 0, has the event. If one program can't read the event,
     /// all partitions have it: otherwise the one to which it belongs would have passed it when
     /// another program reads it.
-    /// The deletion of a stream is in every partition that may have handled events of the stream.
     pub(crate) fn has(&self, partition: usize, event: &RecordedEvent) -> bool {
-        if self.key.is_some() && event.is_deletion() {
-            return true;
-        }
         if self.count == 1 {
             return partition == 0;
         }
@@ -234,19 +233,6 @@ mod tests {
         });
         assert_eq!(at(&by_cents, &ada), of("7"));
         assert_eq!(at(&by_cents.of(1), &ada), 0);
-    }
-
-    #[test]
-    fn a_deletion_is_in_every_partition_with_events_of_its_stream() {
-        let ada = deposited("ada", &["customer:7"]);
-        let stream = ada.stream().to_stream_id();
-        let deletion = NewEvent::deletion(ada.id());
-        let deletion = RecordedEvent::from_new(*ada.header(), stream.as_ref(), &deletion);
-        let holds = |partitions: Partitions| {
-            (0..64).filter(|at| partitions.has(*at, &deletion)).collect::<Vec<_>>()
-        };
-        assert_eq!(holds(Partitions::by_stream(64)), [of("account-ada")]);
-        assert_eq!(holds(Partitions::by_tag(64, "customer")).len(), 64);
     }
 
     #[test]

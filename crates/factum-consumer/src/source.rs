@@ -7,9 +7,9 @@ mod shared;
 use std::{ops::Range, sync::Arc};
 
 use factum_kernel::{
-    Checkpoint, Diverged, DivergedReason, EventName, Kernel, Lineage, Page, Position, Query,
-    QueryItem, ReadError, ReadFrom, ReadQuery, RecordedEvent, Scope, StreamId, StreamVersion,
-    SubscribeFrom, Subscription, SubscriptionPages,
+    Checkpoint, Diverged, DivergedReason, EventName, Kernel, Lineage, Page, Position,
+    QUERY_ITEMS_MAX, Query, QueryItem, ReadError, ReadFrom, ReadQuery, RecordedEvent, Scope,
+    StreamId, StreamVersion, SubscribeFrom, Subscription, SubscriptionPages,
 };
 use tokio::sync::{Semaphore, broadcast};
 
@@ -103,11 +103,24 @@ impl Chunk {
     }
 }
 
-/// The scope, with the deletions of streams whose events may match it.
-fn with_deletions(scope: Scope) -> Scope {
-    let Scope::Query(query) = scope else { return scope };
-    let deletions = QueryItem { types: vec![EventName::STREAM_DELETED], tags: vec![] };
-    Scope::Query(Query::new(query.items().iter().cloned().chain([deletions])))
+/// The scope with the deletions of all streams: streams whose events match a query may be among
+/// them. If the query has no room for them, the whole log.
+pub(crate) fn with_deletions(scope: &Scope) -> Scope {
+    let Scope::Query(query) = scope else { return scope.clone() };
+    let mut items = query.items().to_vec();
+    let deleted = EventName::STREAM_DELETED;
+    if items.len() < QUERY_ITEMS_MAX {
+        items.push(QueryItem { types: vec![deleted], tags: vec![] });
+        return Scope::Query(Query::new(items));
+    }
+    let has_room = |item: &&mut QueryItem| {
+        item.tags.is_empty() && (1..QUERY_ITEMS_MAX).contains(&item.types.len())
+    };
+    match items.iter_mut().find(has_room) {
+        Some(item) => item.types.push(deleted),
+        None => return Scope::Log,
+    }
+    Scope::Query(Query::new(items))
 }
 
 /// The next event of a parked stream at or after `version` that is not after the consumer's
@@ -152,7 +165,6 @@ impl Source {
             Err(position) => (position, None),
         };
         let seen = last.map(|last| (last.lineage, last.position));
-        let scope = with_deletions(scope);
         Self { reading, scope, page_max, after, last, seen, mode: Mode::Behind }
     }
 
@@ -292,3 +304,6 @@ impl Source {
         matches!(self.mode, Mode::Live(_))
     }
 }
+
+#[cfg(test)]
+mod tests;

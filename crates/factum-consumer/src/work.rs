@@ -6,7 +6,7 @@ use std::{
     marker::PhantomData,
 };
 
-use factum_kernel::{DecodeError, Event, RecordedEvent, decode_event};
+use factum_kernel::{DecodeError, Event, EventName, RecordedEvent, decode_event};
 use serde::{Deserialize, Serialize};
 
 use crate::{error::HandleError, option::Unknown, target::Target};
@@ -27,6 +27,9 @@ pub trait Work: Send + Sync + 'static {
 
     /// True if the consumer handles this event.
     fn wants(&self, event: &RecordedEvent) -> bool;
+
+    /// True if the consumer handles the deletions of streams.
+    fn wants_deletions(&self) -> bool;
 
     /// The names of the events that the consumer handles, to be stored.
     fn names(&self) -> EventNames;
@@ -79,6 +82,11 @@ impl<E: Event> Names<E> {
     pub fn to_stored(&self) -> EventNames {
         let sorted = |names: &HashSet<String>| names.iter().cloned().collect();
         EventNames { known: sorted(&self.known), prefixes: sorted(&self.prefixes) }
+    }
+
+    /// True if the enum holds deletions: it is an [`OrDeleted`](factum_kernel::OrDeleted).
+    pub fn want_deletions(&self) -> bool {
+        self.wants(EventName::STREAM_DELETED.as_str())
     }
 
     /// True if an event of this name must be handled.

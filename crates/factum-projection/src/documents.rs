@@ -363,8 +363,9 @@ impl DocumentsTx {
                     let mut stored = Stored::from(document);
                     stored.value = stored.value.filter(|_| self.is_indexed);
                     self.entries.add_stored(&key, stored);
-                    self.entries.set(&key, None);
                 }
+                // Also one that the cache holds as absent: another partition has added it since.
+                self.entries.set(&key, None);
             }
             rest = page.rest;
         }

@@ -58,7 +58,7 @@ pub const SNAPSHOT_EVENTS_DEFAULT: usize = 100_000;
 ///         *total += cents;
 ///     }
 /// });
-/// let total = Consumers::new(kernel).fold(total)?;
+/// let total = Consumers::new(kernel).fold(total).await?;
 ///
 /// # let email = "ada@example.org".to_owned();
 /// # accounts.execute("ada", &AccountCommand::Open { owner: "Ada".into(), email }).await?;

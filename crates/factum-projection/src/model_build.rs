@@ -70,6 +70,9 @@ pub(crate) struct Builds {
     /// The number of partitions of each build that has more than one.
     #[serde(default)]
     partitions: Vec<(Build, usize)>,
+    /// The versions that have served and were rolled back.
+    #[serde(default)]
+    rolled_back: Vec<u32>,
     version_max: u32,
     generation_max: u32,
     /// The id of the last change: a process whose write had no answer recognises its own change by
@@ -87,6 +90,7 @@ impl Builds {
             building: None,
             dropped: Vec::new(),
             partitions: Vec::new(),
+            rolled_back: Vec::new(),
             version_max: version,
             generation_max: 0,
             change: (0, 0),
@@ -116,7 +120,9 @@ impl Builds {
     /// Notes that a program of this version starts. A newer version begins its build, unless that
     /// version has served before and was rolled back.
     pub(crate) fn start(&mut self, version: u32, partitions: usize) {
-        let was_rolled_back = self.previous.is_some_and(|build| build.version == version);
+        // Lists of an earlier program know it by the previous build alone.
+        let was_rolled_back = self.rolled_back.contains(&version)
+            || self.previous.is_some_and(|build| build.version == version);
         let is_building = self.building.is_some_and(|build| build.version >= version);
         if version > self.serving.version && !was_rolled_back && !is_building {
             self.dropped.extend(self.building.take());
@@ -154,6 +160,10 @@ impl Builds {
     pub(crate) fn roll_back(&mut self) -> Result<Build, Refusal> {
         let previous = self.previous.as_mut().ok_or(Refusal::NothingKept)?;
         std::mem::swap(previous, &mut self.serving);
+        let version = previous.version;
+        if version > self.serving.version && !self.rolled_back.contains(&version) {
+            self.rolled_back.push(version);
+        }
         self.dropped.extend(self.building.take());
         Ok(self.serving)
     }

@@ -153,6 +153,10 @@ impl<P: Projection> Work for ProjectionWork<P> {
             && P::CATEGORIES.contains(&event.stream().category())
     }
 
+    fn wants_deletions(&self) -> bool {
+        true
+    }
+
     fn names(&self) -> EventNames {
         self.names.to_stored()
     }

@@ -15,9 +15,8 @@ use std::{
 };
 
 use factum_kernel::{
-    Aggregate, Attempts, COMMAND_TAG, Command, CommandId, EncodeError, IdTaken, LoadError,
-    Metadata, NamedCommand, Once, QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository,
-    StreamId, StreamVersion,
+    Aggregate, Attempts, Command, CommandId, EncodeError, LoadError, Metadata, NamedCommand, Once,
+    QUERY_ITEMS_MAX, Query, QueryItem, RecordedEvent, Repository, StreamId, StreamVersion,
 };
 
 use crate::{

@@ -15,13 +15,17 @@ use crate::{
     name::ConsumerName,
     option::{ConsumerOptions, FailurePolicy, StartFrom},
     orders::Orders,
+    partition::Partitions,
     progress::{self, Progress},
     source::SharedPages,
     supervision::{EventLoop, supervise},
-    target::{Save, Target, TargetError},
+    target::{Save, Target, TargetError, unreadable},
     work::Work,
     worker::{PartitionSetup, Worker},
 };
+
+/// The number of attempts to store a beginning while other processes store or remove one.
+const BEGINS_MAX: usize = 8;
 
 /// A consumer to start.
 pub struct Launch<W: Work> {
@@ -50,9 +54,7 @@ impl Consumers {
     pub async fn launch<W: Work>(&self, launch: Launch<W>) -> Result<ConsumerHandle, StartError> {
         let name = launch.name.clone();
         let count = launch.options.partitions.count();
-        if count > 1 && !W::Target::IS_PARALLEL {
-            return Err(StartError::OnePartition(name));
-        }
+        can_run(&name, &*launch.work, &launch.options.partitions)?;
         self.can_start(&name)?;
         if launch.options.from == StartFrom::Now {
             // Boxed, because few consumers need it, and it would deepen every caller's future.
@@ -117,9 +119,28 @@ impl Consumers {
     }
 }
 
-/// Stores the end of the log as the beginning of each partition that has none yet.
+/// Checks that the work can be done in these partitions.
+///
+/// # Errors
+/// [`StartError::OnePartition`], [`StartError::PartitionedByKey`].
+pub fn can_run<W: Work>(
+    name: &ConsumerName,
+    work: &W,
+    partitions: &Partitions,
+) -> Result<(), StartError> {
+    if partitions.count() > 1 && !W::Target::IS_PARALLEL {
+        return Err(StartError::OnePartition(name.clone()));
+    }
+    if !partitions.is_by_stream() && work.wants_deletions() {
+        return Err(StartError::PartitionedByKey(name.clone()));
+    }
+    Ok(())
+}
+
+/// Stores the end of the log as the beginning of each partition that has none yet. The first
+/// partition decides for all: if a process dies in between, or two start at once, no partition
+/// begins later than another.
 async fn begin_now<W: Work>(kernel: &Kernel, launch: &Launch<W>) -> Result<(), StartError> {
-    let now = Progress::beginning(kernel, StartFrom::Now).await?;
     let count = launch.options.partitions.count();
     if launch.is_layout_kept
         && stored_layout(kernel, &launch.name).await?.is_some_and(|it| it != count)
@@ -127,29 +148,46 @@ async fn begin_now<W: Work>(kernel: &Kernel, launch: &Launch<W>) -> Result<(), S
         // The worker reports it.
         return Ok(());
     }
-    for at in 0..count {
-        let part = launch.name.part(at, count);
-        if launch.target.look(&part).await?.progress.is_some() {
-            continue;
+    let first = launch.name.part(0, count);
+    let began = begin_part(kernel, &*launch.target, &first, StartFrom::Now).await?;
+    for at in 1..count {
+        begin_part(kernel, &*launch.target, &launch.name.part(at, count), began).await?;
+    }
+    Ok(())
+}
+
+/// Stores the beginning of a partition that has none yet. Returns the beginning that is stored.
+async fn begin_part<T: Target>(
+    kernel: &Kernel,
+    target: &T,
+    part: &ConsumerName,
+    from: StartFrom,
+) -> Result<StartFrom, StartError> {
+    let mut found = target.look(part).await?;
+    for _ in 0..BEGINS_MAX {
+        if found.progress.is_none() {
+            found = target.open(part).await?;
         }
-        let opened = launch.target.open(&part).await?;
-        if opened.progress.is_some() {
-            continue;
+        if let Some(stored) = found.progress {
+            let stored: Progress = progress::decode(&stored).map_err(unreadable)?;
+            return Ok(stored.began_after.map_or(from, StartFrom::After));
         }
+        let beginning = Progress::beginning(kernel, from).await?;
         let save = Save {
-            expected: opened.fence,
-            progress: progress::encode(&now),
+            expected: found.fence,
+            progress: progress::encode(&beginning),
             mark: None,
             letters: Vec::new(),
             events: 0,
         };
-        match launch.target.save(&part, save).await {
+        match target.save(part, save).await {
+            Ok(_) => return Ok(beginning.began_after.map_or(from, StartFrom::After)),
             // Another process has stored the beginning at the same time.
-            Ok(_) | Err(TargetError::Fenced) => {}
+            Err(TargetError::Fenced) => found = target.look(part).await?,
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Err(TargetError::Fenced.into())
 }
 
 impl<W: Work> fmt::Debug for Launch<W> {

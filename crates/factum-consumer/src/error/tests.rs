@@ -74,6 +74,7 @@ fn every_error_of_consumers_has_its_kind() {
         StartError::Running(_) = StartError::Running(name()) => Invalid,
         StartError::Closed(_) = StartError::Closed(name()) => Closed,
         StartError::OnePartition(_) = StartError::OnePartition(name()) => Invalid,
+        StartError::PartitionedByKey(_) = StartError::PartitionedByKey(name()) => Invalid,
         StartError::Store(_) = away().into() => Unavailable,
         StartError::Target(_) = TargetError::Fenced.into() => Conflict,
     });

@@ -71,7 +71,7 @@ impl<W: Work> Worker<W> {
             return Ok(rest);
         }
         let hand = hand(&batch, &wanted);
-        match self.machine.next(&hand, self.letters.len()) {
+        match self.machine.next(&hand, self.parked_besides(&batch.events()[wanted[0]])) {
             Next::Handle(note) => self.note(life, note).await?,
             Next::Wait { attempts, error } => {
                 self.health.see(&batch, wanted[0]);
@@ -174,6 +174,12 @@ impl<W: Work> Worker<W> {
             !is_held || event.is_deletion()
         };
         (0..batch.events().len()).filter(|at| takes(&batch.events()[*at])).collect()
+    }
+
+    /// The number of parked streams besides that of an event.
+    fn parked_besides(&self, event: &RecordedEvent) -> usize {
+        let is_other = |stream: &&StreamId| stream.as_ref() != event.stream();
+        self.letters.keys().filter(is_other).count()
     }
 
     /// The parked streams that a handled batch has deleted.
@@ -359,7 +365,9 @@ impl<W: Work> Worker<W> {
 
     /// The mark without a note; `None` if no notes are taken.
     fn unnoted(&self) -> Option<bytes::Bytes> {
-        self.machine.is_cautious().then(|| progress::encode(&self.machine.at_work()))
+        self.machine
+            .is_cautious()
+            .then(|| progress::encode_mark(self.machine.at_work(), &self.wanted))
     }
 
     /// Parks an event whose attempts are used up, or that this program can't read.
@@ -386,8 +394,11 @@ impl<W: Work> Worker<W> {
             Err(error) => return Err(self.target_failed(error).await),
         }
         self.health.log_parked(&stream, &letter);
-        let parked = self.letters.insert(stream, letter);
-        assert!(parked.is_none(), "no event of a parked stream is handled: {parked:?}");
+        let before = self.letters.insert(stream, letter);
+        assert!(
+            before.is_none() || event.is_deletion(),
+            "no event of a parked stream is handled but its deletion: {before:?}"
+        );
         self.machine.passed(1, batch.through);
         // The letter shows before the position: a caller that waits must not miss it.
         self.tell_letters();

@@ -32,7 +32,8 @@ impl<W: Work> Worker<W> {
         let from = progress.checkpoint.ok_or(progress.position());
         let page_max =
             PageMax { events: self.options.batch_events_max, bytes: self.options.batch_bytes_max };
-        let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
+        let scope = self.options.scope_to_read(self.work.wants_deletions());
+        let source = Source::new(self.reading.clone(), scope, page_max, from);
         // Verify before the position is published: it may belong to another log.
         if let Err(error) = source.verify().await {
             return Err(self.read_failed(error).await);

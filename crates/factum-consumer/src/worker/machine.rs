@@ -255,7 +255,8 @@ impl Machine {
         self.pace.as_ref().expect("a life has begun").take(positions)
     }
 
-    /// Decides the next step with a batch. `parked` is the number of streams that wait.
+    /// Decides the next step with a batch. `parked` is the number of streams that wait, besides
+    /// that of the first event.
     pub(crate) fn next(&mut self, batch: &Batch, parked: usize) -> Next {
         if batch.wanted == 1
             && let Some(failing) = self.given_up(batch)

@@ -52,6 +52,10 @@ impl Work for Counting {
         true
     }
 
+    fn wants_deletions(&self) -> bool {
+        true
+    }
+
     fn names(&self) -> EventNames {
         EventNames::default()
     }

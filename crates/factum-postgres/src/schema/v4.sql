@@ -1,6 +1,46 @@
 -- Version 4: a deletion is an event of a group. Of a deletion before this version there is only the
 -- row in `streams`; its `deleted_at` is a version without an event.
 
+-- As in version 1, but a deletion is refused: it would take a version without an event, and programs
+-- of this version would not forget the stream.
+CREATE OR REPLACE FUNCTION @schema@.change(
+    p_lock_ms integer, p_now bigint, p_stream text, p_kind integer, p_number bigint,
+    p_keep_events bigint, p_keep_age_us bigint,
+    OUT o_code integer, OUT o_version bigint, OUT o_erased bigint, OUT o_deleted bigint,
+    OUT o_keep_events bigint, OUT o_keep_age_us bigint, OUT o_first_at bigint,
+    OUT o_last_at bigint
+)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    v_info record;
+BEGIN
+    IF p_kind = 3 THEN
+        RAISE EXCEPTION USING ERRCODE = 'FC001', MESSAGE =
+            'a program of an earlier version can''t delete streams of this log any more, start '
+            || 'this version';
+    END IF;
+    PERFORM @schema@.lock_log(p_lock_ms);
+    SELECT * INTO STRICT v_info FROM @schema@.stream_info(p_stream);
+    o_code := CASE WHEN p_kind = 2 AND p_number > v_info.o_version THEN 2 ELSE 0 END;
+    IF o_code = 0 AND p_kind = 1 THEN
+        INSERT INTO @schema@.streams (stream, keep_events, keep_age_us)
+            VALUES (p_stream, p_keep_events, p_keep_age_us)
+            ON CONFLICT (stream) DO UPDATE
+            SET keep_events = excluded.keep_events, keep_age_us = excluded.keep_age_us;
+        PERFORM @schema@.retain(p_stream, p_now);
+    ELSIF o_code = 0 AND p_kind = 2 AND p_number - 1 > v_info.o_erased THEN
+        PERFORM @schema@.erase(p_stream, p_number - 1);
+        INSERT INTO @schema@.streams (stream, erased_through) VALUES (p_stream, p_number - 1)
+            ON CONFLICT (stream) DO UPDATE SET erased_through = excluded.erased_through;
+    END IF;
+    SELECT i.o_version, i.o_erased, i.o_deleted, i.o_keep_events, i.o_keep_age_us, i.o_first_at,
+            i.o_last_at
+        INTO STRICT o_version, o_erased, o_deleted, o_keep_events, o_keep_age_us, o_first_at,
+            o_last_at
+        FROM @schema@.stream_info(p_stream) AS i;
+END $$;
+
 -- Stores a group: every member whose expectations and conditions hold. See append.rs for what the
 -- parameters hold; numbers of streams, members and events count from 1.
 --

@@ -80,10 +80,10 @@ fn expecting(key: &str, version: ExpectedVersion) -> AppendBatch {
 }
 
 /// Deletes a stream as programs did before version 4: as a change, without an event.
-async fn delete_silently(role: &Role, key: &str) {
+async fn delete_silently(role: &Role, key: &str) -> Result<u64, tokio_postgres::Error> {
     let schema = &role.1.name;
     let change = format!("SELECT {schema}.change(1000, 0, $1, 3, -1, NULL, NULL)");
-    role.1.raw().await.execute(&change, &[&stream(key).as_str()]).await.unwrap();
+    role.1.raw().await.execute(&change, &[&stream(key).as_str()]).await
 }
 
 /// Does each thing that a role may do to a log.
@@ -140,7 +140,7 @@ async fn deletions_without_an_event_stay_and_others_come_beside_them() {
     let keys = ["ada", "bob"];
     for key in keys {
         old.append(one(key)).await.unwrap();
-        delete_silently(&role, key).await;
+        delete_silently(&role, key).await.unwrap();
     }
     assert_eq!(apply_schema(&role.1.options()).await.unwrap(), Applied::Migrated);
     let new = PostgresStore::open(role.options()).await.unwrap();
@@ -159,14 +159,16 @@ async fn deletions_without_an_event_stay_and_others_come_beside_them() {
     assert_eq!((begun.first.value(), begun.versions[0].value()), (3, 3));
     let deleted = new.append(deletion(stream("ada"))).await.unwrap();
     assert_eq!((deleted.first.value(), deleted.versions[0].value()), (4, 4));
-    // A running program of version 1 deletes beside it.
+    // A running program of version 1 can't delete any more: programs of this version would not see
+    // it.
     old.append(one("ada")).await.unwrap();
-    delete_silently(&role, "ada").await;
-    let bounds = new.stream_info(&stream("ada")).await.unwrap().bounds;
-    assert_eq!((bounds.version.value(), bounds.erased_through.value()), (6, 6));
-    assert!(bounds.is_deleted() && positions(&new, ReadQuery::log()).await.is_empty());
-    new.append(one("ada")).await.unwrap();
-    assert_eq!(positions(&new, ReadQuery::log()).await, [6]);
+    let before = positions(&new, ReadQuery::log()).await;
+    let refused = delete_silently(&role, "ada").await.unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!(refused.code().code(), "FC001");
+    assert!(refused.message().contains("start this version"), "{refused}");
+    assert_eq!(positions(&new, ReadQuery::log()).await, before);
+    assert!(before.contains(&5), "its event is still there: {before:?}");
     for store in [old, new] {
         store.close().await.unwrap();
     }

@@ -84,6 +84,10 @@ where
         self.names.wants(event.name())
     }
 
+    fn wants_deletions(&self) -> bool {
+        self.names.want_deletions()
+    }
+
     fn names(&self) -> EventNames {
         self.names.to_stored()
     }

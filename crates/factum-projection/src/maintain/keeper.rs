@@ -7,8 +7,8 @@ use std::sync::{
 };
 
 use factum_consumer::{
-    ConsumerHandle, ConsumerOptions, Consumers, HandleError, StartError, StartFrom, Target,
-    part::{Bell, Launch, Work, caught},
+    ConsumerHandle, ConsumerOptions, Consumers, HandleError, StartFrom, Target,
+    part::{Bell, Launch, Work, can_run, caught},
 };
 use factum_kernel::StoreError;
 use tokio::sync::{mpsc, watch};
@@ -65,9 +65,7 @@ impl<W: Work> Keeper<W> {
     ) -> Result<Handles<W>, BuildError> {
         let version = plan.version;
         let partitions = plan.options.partitions.count();
-        if partitions > 1 && !W::Target::IS_PARALLEL {
-            return Err(StartError::OnePartition(stored.name().clone()).into());
-        }
+        can_run(stored.name(), &*plan.work, &plan.options.partitions)?;
         let begin = |found: Option<Builds>| {
             let mut builds = found.unwrap_or_else(|| Builds::first(version, partitions));
             builds.start(version, partitions);

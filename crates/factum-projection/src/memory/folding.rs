@@ -167,7 +167,8 @@ where
         let from = progress.checkpoint.ok_or(position);
         let page_max =
             PageMax { events: self.options.batch_events_max, bytes: self.options.batch_bytes_max };
-        let source = Source::new(self.reading.clone(), self.options.scope.clone(), page_max, from);
+        let scope = self.options.scope_to_read(self.fold.names.want_deletions());
+        let source = Source::new(self.reading.clone(), scope, page_max, from);
         // The checkpoint may be of another log, so it is verified before its position is shown.
         if let Err(error) = source.verify().await {
             return Err(self.unread(error).await);
@@ -290,9 +291,7 @@ where
         let pace = self.pace.as_ref().expect("it has begun");
         let count = pace.take(chunk.events().iter().map(RecordedEvent::position));
         let count = self.options.within_bytes(&chunk.events()[..count.min(chunk.events().len())]);
-        let wanted = chunk.events().iter().take(count).enumerate();
-        let mut wanted: Vec<usize> =
-            wanted.filter(|(_, event)| self.takes(event)).map(|(at, _)| at).collect();
+        let mut wanted = self.taken(&chunk.events()[..count.min(chunk.events().len())]);
         let position = |at: usize| chunk.events()[at].position();
         let fault = wanted.iter().position(|at| self.faults.contains_key(&position(*at)));
         let (batch, rest) = match fault {
@@ -327,7 +326,7 @@ where
         }
         let Folded { count, fault, is_torn } = self.apply(&batch, &wanted).await?;
         let Some(fault) = fault else {
-            self.passed(run, &batch, count);
+            self.folded(run, &batch, count).await?;
             if noted.is_some() {
                 self.clear_attempt().await;
             }
@@ -339,7 +338,7 @@ where
             return Err(End::Again);
         }
         let (done, rest) = chunk.split(at);
-        self.passed(run, &done, count);
+        self.folded(run, &done, count).await?;
         Ok(rest)
     }
 
@@ -355,11 +354,23 @@ where
         self.pace.as_ref().is_some_and(Pace::is_cautious)
     }
 
-    /// Returns true if an event is folded now: it is wanted, and its stream is not parked.
-    fn takes(&self, event: &RecordedEvent) -> bool {
-        self.wants(event)
-            && (self.letters.is_empty()
-                || !self.letters.contains_key(&event.stream().to_stream_id()))
+    /// The indexes of the events that are folded now: they are wanted, and their streams are not
+    /// parked. The deletion of a parked stream is folded too, and frees the stream, because what is
+    /// parked of it is erased.
+    fn taken(&self, events: &[RecordedEvent]) -> Vec<usize> {
+        let mut freed = Vec::new();
+        let mut takes = |event: &RecordedEvent| {
+            if !self.wants(event) || self.letters.is_empty() {
+                return self.wants(event);
+            }
+            let stream = event.stream().to_stream_id();
+            let is_held = self.letters.contains_key(&stream) && !freed.contains(&stream);
+            if is_held && event.is_deletion() {
+                freed.push(stream);
+            }
+            !is_held || event.is_deletion()
+        };
+        (0..events.len()).filter(|at| takes(&events[*at])).collect()
     }
 
     /// Returns true if the model handles this event.
@@ -386,16 +397,36 @@ where
         if self.options.failure.then == Then::Stop {
             return Err(End::Stop(StopReason::Failed { position, error }));
         }
-        if self.letters.len() >= self.options.failure.parked_max {
+        let stream = event.stream().to_stream_id();
+        let others = self.letters.keys().filter(|it| **it != stream).count();
+        if others >= self.options.failure.parked_max {
             return Err(End::Stop(StopReason::TooManyParked { position, error }));
         }
-        let stream = event.stream().to_stream_id();
         self.health.log_parked(&stream, &letter);
         self.letters.insert(stream, letter);
         // The letter shows before the position: a caller that waits must not miss it.
         self.tell_letters();
         self.passed(run, batch, 0);
         self.store(run).await
+    }
+
+    /// Moves the progress to the end of a chunk whose wanted events were folded. The parked streams
+    /// that it has deleted are free: their letters are removed, and that is stored at once.
+    async fn folded(&mut self, run: &mut Run, chunk: &Chunk, count: usize) -> Result<(), End> {
+        let mut is_freed = false;
+        for event in chunk.events().iter().filter(|it| it.is_deletion()) {
+            if self.wants(event)
+                && let Some(letter) = self.letters.remove(&event.stream().to_stream_id())
+            {
+                is_freed = true;
+                self.faults.remove(&Position::new(letter.position));
+            }
+        }
+        if is_freed {
+            self.tell_letters();
+        }
+        self.passed(run, chunk, count);
+        if is_freed { self.store(run).await } else { Ok(()) }
     }
 
     /// Moves the progress to the end of a chunk, of which `folded` events were folded.

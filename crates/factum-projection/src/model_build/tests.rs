@@ -32,6 +32,20 @@ fn a_version_that_was_rolled_back_is_not_built_again_by_a_start() {
     assert_eq!(builds.roll_back(), Ok(build(2, 0)), "and forward again");
 }
 
+/// The earlier build is dropped when a stream is deleted.
+#[test]
+fn a_version_that_was_rolled_back_is_not_built_again_after_its_build_was_dropped() {
+    let mut builds = Builds::first(1, 1);
+    builds.start(2, 1);
+    builds.swap(build(2, 0)).unwrap();
+    builds.roll_back().unwrap();
+    builds.discard_old().unwrap();
+    builds.start(2, 1);
+    assert_eq!(builds.building, None);
+    builds.start(3, 1);
+    assert_eq!(builds.building, Some(build(3, 0)), "a larger version is built");
+}
+
 #[test]
 fn an_older_program_changes_nothing_and_a_newer_one_takes_over() {
     let mut builds = Builds::first(2, 1);

@@ -1,15 +1,16 @@
 //! A deleted stream is forgotten: by the read model that serves, by the one that is built beside
 //! it, and by the one that served before.
 
+use factum_consumer::HandleError;
 use factum_kernel::{
     AppendBatch, Clock as _, Content, EventId, EventName, ExpectedVersion, IdSource as _, NewEvent,
     OrDeleted, RecordedEvent, StreamId, SystemClock, SystemIds,
 };
-use factum_projection::{Fold, ModelQuery, Projections};
+use factum_projection::{Documents, DocumentsTx, Fold, ModelQuery, Projection, Projections};
 use factum_testing::{bank::AccountEvent, deletion};
 
 use crate::{
-    bench::{Bench, Count, Counted, Fails, LONG},
+    bench::{Bench, Count, Counted, Fails, LONG, ada, options},
     ledger::{Gate, Ledger, until},
 };
 
@@ -124,22 +125,92 @@ async fn a_deletion_frees_a_stream_that_is_parked() {
     assert_eq!((counts.health().parked, counts.dead_letters().await.len()), (0, 0));
 }
 
+/// A model in memory of the deposits, which forgets deleted streams and fails at thirteen cents.
+fn look(counts: &mut Counted, event: OrDeleted<AccountEvent>, recorded: &RecordedEvent) {
+    let key = recorded.stream().key();
+    match event {
+        OrDeleted::Event(AccountEvent::Deposited { cents }) => {
+            assert_ne!(cents, 13);
+            counts.entry(key.into()).or_default().cents.push(cents);
+        }
+        OrDeleted::Event(_) => {}
+        OrDeleted::Deleted => drop(counts.remove(key)),
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_frees_a_stream_that_is_parked_in_a_model_in_memory() {
+    let bench = Bench::new();
+    bench.thirteen().await;
+    let fold = || Fold::new("looks", 1, look).with_options(options());
+    let looks = bench.consumers.fold(fold()).await.unwrap();
+    looks.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(looks.consumer().dead_letters().await.len(), 1);
+    delete(&bench, "ada").await;
+    bench.open("ada").await;
+    bench.deposit("ada", 5).await;
+    looks.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(looks.read().await.unwrap()["ada"], Count { cents: vec![5] });
+    assert_eq!(looks.consumer().dead_letters().await.len(), 0);
+    assert_eq!(looks.consumer().health().parked, 0);
+    // It stays so when the model is restored.
+    let again = bench.again();
+    let looks = again.consumers.fold(fold()).await.unwrap();
+    looks.wait_for(again.head(), LONG).await.unwrap();
+    assert_eq!(looks.consumer().dead_letters().await.len(), 0);
+    assert_eq!(looks.read().await.unwrap()["ada"], Count { cents: vec![5] });
+}
+
+/// Fails at thirteen cents, and at each deletion.
+struct Keeps;
+
+impl Projection for Keeps {
+    const NAME: &'static str = "keeps";
+    const CATEGORIES: &[&str] = &["account"];
+    type Event = AccountEvent;
+    type Target = Documents;
+
+    async fn project(
+        &self,
+        event: AccountEvent,
+        _: &RecordedEvent,
+        _: &mut DocumentsTx,
+    ) -> Result<(), HandleError> {
+        match event {
+            AccountEvent::Deposited { cents: 13 } => Err("thirteen".into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn forget(&self, _: &RecordedEvent, _: &mut DocumentsTx) -> Result<(), HandleError> {
+        Err("it is kept".into())
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_fails_takes_the_place_of_what_was_parked_of_its_stream() {
+    let bench = Bench::new();
+    bench.thirteen().await;
+    let failure = options().failure.with_parked_max(1);
+    let options = options().with_failure(failure);
+    let target = Documents::new(&bench.kernel);
+    let keeps = bench.consumers.start_projection(Keeps, target, options).await.unwrap();
+    keeps.wait_for(bench.head(), LONG).await.unwrap();
+    delete(&bench, "ada").await;
+    let deleted = bench.head();
+    bench.deposit("bob", 7).await;
+    keeps.wait_for(bench.head(), LONG).await.unwrap();
+    let [letter] = &keeps.dead_letters().await[..] else { panic!("one is parked") };
+    assert_eq!((&letter.stream, letter.position), (&ada(), deleted));
+    assert_eq!(letter.error, "it is kept");
+}
+
 #[tokio::test]
 async fn a_closure_keeps_what_it_folded_unless_it_looks_at_deletions() {
     let bench = Bench::new();
     fill(&bench).await;
     let keeps = bench.count_in_memory(&Fails::default()).await;
-    let count = |counts: &mut Counted, event: OrDeleted<AccountEvent>, recorded: &RecordedEvent| {
-        let key = recorded.stream().key();
-        match event {
-            OrDeleted::Event(AccountEvent::Deposited { cents }) => {
-                counts.entry(key.into()).or_default().cents.push(cents);
-            }
-            OrDeleted::Event(_) => {}
-            OrDeleted::Deleted => drop(counts.remove(key)),
-        }
-    };
-    let looks = bench.consumers.fold(Fold::new("looks", 1, count)).await.unwrap();
+    let looks = bench.consumers.fold(Fold::new("looks", 1, look)).await.unwrap();
     for model in [&keeps, &looks] {
         model.wait_for(bench.head(), LONG).await.unwrap();
     }

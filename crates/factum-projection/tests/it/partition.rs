@@ -6,11 +6,13 @@ use std::{
 };
 
 use factum_consumer::{
-    Consumer, ConsumerHandle, ConsumerOptions, ConsumerState, Consumers, FailurePolicy,
-    HandleError, PARTITIONS_MAX, Partitions, ReleaseError, StartError, StartFrom, StopCause,
-    StopReason,
+    Consumer, ConsumerHandle, ConsumerName, ConsumerOptions, ConsumerState, Consumers,
+    FailurePolicy, Fence, HandleError, PARTITIONS_MAX, Partitions, ReleaseError, Save, StartError,
+    StartFrom, StopCause, StopReason, Target, TargetError,
 };
-use factum_kernel::{KeyRange, Position, RecordedEvent, ScanQuery, StreamId, decode_event};
+use factum_kernel::{
+    KeyRange, OrDeleted, Position, RecordedEvent, ScanQuery, StreamId, decode_event, sentence,
+};
 use factum_projection::{Build, Documents, DocumentsTx, Projection, Projections};
 use factum_testing::bank::AccountEvent;
 use tokio::sync::watch;
@@ -150,7 +152,7 @@ async fn a_partition_that_stops_stops_the_consumer_and_its_reason_is_seen() {
     counts.wait_for(bench.head(), LONG).await.unwrap();
     let position = bench.deposit("a1", 13).await;
     let told = counts.wait_for(position, LONG).await.unwrap_err();
-    assert!(factum_kernel::sentence(&told).contains("thirteen"), "{told}");
+    assert!(sentence(&told).contains("thirteen"), "{told}");
     let reason = StopReason::Failed { position, error: StopCause::new("thirteen") };
     assert_eq!(counts.health().state, ConsumerState::Stopped(reason));
     fails.errs.store(false, Ordering::SeqCst);
@@ -316,6 +318,83 @@ async fn events_of_one_key_are_handled_in_order_whatever_their_stream() {
     .await;
 }
 
+/// A late partition would forget what a deleted stream has begun again.
+#[tokio::test]
+async fn partitions_by_a_key_are_refused_where_deletions_are_handled() {
+    let bench = Bench::new();
+    let by_key = || options().with_partitions(Partitions::by_tag(3, "email"));
+    let target = Documents::new(&bench.kernel);
+    let counts = Counts(Fails::default());
+    let told = bench.consumers.start_projection(counts, target, by_key()).await.unwrap_err();
+    assert!(matches!(told, StartError::PartitionedByKey(_)), "{told}");
+    let documents = bench.kernel.clone();
+    let targets = move |_: &_| Documents::new(&documents);
+    let counts = Counts(Fails::default());
+    let told = bench.consumers.maintain(counts, targets, by_key()).await.unwrap_err();
+    assert!(sentence(&told).contains("choose partitions by stream"), "{told}");
+    let handler = async |_: OrDeleted<AccountEvent>, _| Ok::<(), HandleError>(());
+    let looks = Consumer::new("looks", handler).with_options(by_key());
+    let told = bench.consumers.start(looks).await.unwrap_err();
+    assert!(matches!(told, StartError::PartitionedByKey(_)), "{told}");
+    // With one partition, the key means nothing.
+    let one = options().with_partitions(Partitions::by_tag(1, "email"));
+    let looks = Consumer::new("looks", handler).with_options(one);
+    bench.consumers.start(looks).await.unwrap();
+}
+
+/// A process may die after it has stored the beginning of one partition.
+#[tokio::test]
+async fn all_partitions_begin_where_the_first_one_began() {
+    let bench = Bench::new();
+    accounts(&bench).await;
+    let began = bench.head();
+    let handler = async |_: AccountEvent, _| Ok::<(), HandleError>(());
+    let now = || {
+        let options = shared_out().from(StartFrom::Now);
+        Consumer::new("all", handler).with_options(options)
+    };
+    bench.consumers.start(now()).await.unwrap().stop().await;
+    let documents = bench.kernel.documents();
+    documents.clear(KeyRange::prefix("$consumer/all#2/")).await.unwrap();
+    accounts_go_on(&bench).await;
+    let again = bench.again();
+    let all = again.consumers.start(now()).await.unwrap();
+    all.wait_for(bench.head(), LONG).await.unwrap();
+    assert_eq!(all.health().handled, bench.head().value() - began.value());
+}
+
+/// A batch of one partition reads a document, and caches that it is absent; another partition adds
+/// it.
+#[tokio::test]
+async fn documents_that_another_partition_has_added_are_removed_with_their_prefix() {
+    let bench = Bench::new();
+    let target = Documents::new(&bench.kernel);
+    let name = |at: usize| format!("rows@1#{at}").parse::<ConsumerName>().unwrap();
+    let save = |fence| Save {
+        expected: fence,
+        progress: "p".into(),
+        mark: None,
+        letters: Vec::new(),
+        events: 1,
+    };
+    let mut first = target.begin(&name(0)).await.unwrap();
+    assert_eq!(first.get::<u64>("x").await.unwrap(), None);
+    let fence = target.commit(&name(0), first, save(Fence(0))).await.unwrap();
+    let mut second = target.begin(&name(1)).await.unwrap();
+    second.put("x", &7_u64).unwrap();
+    target.commit(&name(1), second, save(Fence(0))).await.unwrap();
+    let mut outcome = Err(TargetError::Overtaken);
+    // A batch that was overtaken is handled again.
+    while let Err(TargetError::Overtaken) = outcome {
+        let mut first = target.begin(&name(0)).await.unwrap();
+        first.remove_prefix("").await.unwrap();
+        outcome = target.commit(&name(0), first, save(fence)).await;
+    }
+    outcome.unwrap();
+    let left = in_documents::<u64>(&**bench.kernel.documents(), "$model/rows@1/").await;
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[tokio::test]
 async fn another_number_of_partitions_is_refused() {
     let bench = Bench::new();
@@ -330,7 +409,7 @@ async fn another_number_of_partitions_is_refused() {
             .await
             .unwrap();
         let told = counts.wait_for(bench.head(), LONG).await.unwrap_err();
-        let told = factum_kernel::sentence(&told);
+        let told = sentence(&told);
         assert!(told.contains(&format!("partitions={partitions} stored=4")), "{told}");
     }
     let counts = count(&bench, &Fails::default()).await;
@@ -350,7 +429,7 @@ async fn a_consumer_that_began_without_partitions_is_not_partitioned_later() {
     bench.kernel.documents().clear(layout).await.unwrap();
     let told =
         count(&bench, &Fails::default()).await.wait_for(bench.head(), LONG).await.unwrap_err();
-    assert!(factum_kernel::sentence(&told).contains("partitions=4 stored=1"), "{told}");
+    assert!(sentence(&told).contains("partitions=4 stored=1"), "{told}");
 }
 
 #[tokio::test]
