@@ -1,8 +1,8 @@
 //! A digest of a value as serde sees it, to tell whether what was read is what was written.
 //!
 //! The digest of a command's content is stored too, as a keyed hash. So a digest must not change
-//! from one version of Factum to the next, and it depends on the names of fields and variants, not
-//! on their order, nor on the name of a command's own variant, which is stored beside it.
+//! from one version of Factum to the next. It depends on the names of fields and variants, not on
+//! their order. The name of a command's own variant is left out: its stored name stands beside it.
 //!
 //! Bytes don't tell: JSON has one `null` for `None`, `Some(None)` and `Some(())`. serde does: every
 //! value goes through it before a codec leaves something out.
@@ -25,8 +25,8 @@ pub(crate) fn digest<T: Serialize + ?Sized>(value: &T) -> Result<u64, NotSeriali
     Ok(digester.finish())
 }
 
-/// The digest of a command's content. The name of the outermost variant is left out: a command has a
-/// stored name of its own.
+/// The digest of a command's content. The name of the outermost variant is left out: a command has
+/// a stored name of its own.
 pub(crate) fn digest_of_content<T: Serialize + ?Sized>(
     command: &T,
 ) -> Result<u64, NotSerializable> {

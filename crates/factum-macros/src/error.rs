@@ -98,8 +98,8 @@ pub(crate) enum Misuse<'a> {
     SerdeIgnored { derive: &'static str, key: &'a str, remedy: &'static str },
 
     #[error(
-        "a repeated command is compared by all its fields, and serde's `{key}` leaves this one out: \
-         remove it, or keep the value apart from the command"
+        "a repeated command is compared by all its fields, and serde's `{key}` leaves this one \
+         out: remove it, or keep the value apart from the command"
     )]
     CommandFieldLeftOut { key: &'a str },
 

@@ -64,8 +64,8 @@ impl<M: DecisionModel> SendDecision<M> {
     ///
     /// An id names one decision in the log: the stored name and the content of its command, which
     /// derives [`Command`]. A model has no stored name, so a type of commands belongs to one model:
-    /// two models with one type of commands need ids of different purposes. If the log has another command under the id, the error is
-    /// [`IdTaken`](factum_kernel::IdTaken).
+    /// two models with one type of commands need ids of different purposes. If the log has another
+    /// command under the id, the error is [`IdTaken`](factum_kernel::IdTaken).
     pub fn once(mut self, id: CommandId) -> Self
     where
         M: DecisionModel<Command: Command>,
