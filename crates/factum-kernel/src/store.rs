@@ -43,7 +43,7 @@ use crate::{
 /// 12. **Time** never decreases with position.
 /// 13. **Bounded**: every queue, page and batch has a limit.
 ///
-/// Outside of a tokio runtime a store works, or refuses every call as `Invalid`.
+/// Outside of a tokio runtime a call works, or it is refused as `Invalid` and changes nothing.
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Stores a batch whole or not at all.
