@@ -22,8 +22,8 @@ async fn outside<T: Send + 'static>(
     answered.await.unwrap_or_else(|_| Err(Stop::failed("the store panicked outside of a runtime")))
 }
 
-/// Outside of a runtime a call works, or it says that the store needs one, by the kind `Invalid`, and
-/// changes nothing.
+/// Outside of a runtime a call works; or it says that the store needs one, by the kind `Invalid`,
+/// and changes nothing.
 pub(crate) async fn outside_of_a_runtime_a_store_works_or_says_so(bench: Bench) -> CaseResult {
     let trial = bench.open().await?;
     trial.grow(ADA, 1).await?;
