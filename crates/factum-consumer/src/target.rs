@@ -179,19 +179,19 @@ pub enum TargetError {
     #[error("another partition has changed a value that the batch has read")]
     Overtaken,
     /// The write may or may not be stored. [`Target::open`] shows which.
-    #[error("the outcome of the write is unknown")]
+    #[error("the outcome of the write is unknown: {0}")]
     Unknown(#[source] Arc<dyn Error + Send + Sync>),
     /// The batch is too large for one write; half of it may fit. Nothing was stored.
-    #[error("the batch is too large")]
+    #[error("the batch is too large: {0}")]
     TooLarge(#[source] Arc<dyn Error + Send + Sync>),
     /// The target can't be reached at the moment. Nothing was stored.
-    #[error("the target can't be reached")]
+    #[error("{0}")]
     Unavailable(#[source] Arc<dyn Error + Send + Sync>),
     /// The target refuses this write. Nothing was stored.
-    #[error("the target refuses the write")]
+    #[error("{0}")]
     Refused(#[source] Arc<dyn Error + Send + Sync>),
     /// The target is closed or damaged. Nothing was stored.
-    #[error("the target is closed or damaged")]
+    #[error("{0}")]
     Broken(#[source] Arc<dyn Error + Send + Sync>),
 }
 

@@ -51,7 +51,7 @@ struct InDocuments;
 
 impl Projection for InDocuments {
     const NAME: &'static str = "rough";
-    const CATEGORIES: &[&str] = &["account"];
+    const CATEGORIES: &[&str] = &["account", "savings"];
     type Event = AccountEvent;
     type Target = Documents;
 
