@@ -168,7 +168,8 @@ flaws! {
             retention_by_age_keeps_the_last_event, retention_is_kept_after_reopening,
             erasure_reaches_other_handles, some_of_the_ids_are_invalid_beside_erased_events,
             a_deletion_is_kept_after_reopening, a_deletion_is_an_event,
-            a_deletion_is_stored_under_its_conditions]
+            a_deletion_is_stored_under_its_conditions, a_long_beginning_is_erased_whole,
+            retention_by_age_finds_the_first_young_event_among_many]
         may_fail [a_deletion_among_others_is_one_of_them];
     head_after_rows: HeadAfterRows
         fails []
@@ -296,7 +297,8 @@ flaws! {
     forgets_on_reopen: ForgetsOnReopen
         fails [numbers_are_never_given_again_after_reopening, retention_is_kept_after_reopening,
             everything_is_there_after_reopening, a_retry_is_recognised_after_reopening,
-            time_never_goes_back_after_reopening, a_deletion_is_kept_after_reopening]
+            time_never_goes_back_after_reopening, a_deletion_is_kept_after_reopening,
+            outside_of_a_runtime_a_store_works_or_says_so, a_long_beginning_is_erased_whole]
         may_fail [close_finishes_what_was_accepted, many_that_open_a_new_log_at_once_make_one];
     changes_lineage: ChangesLineage
         fails [everything_is_there_after_reopening]
@@ -317,7 +319,7 @@ flaws! {
             one_of_sixteen_deletes];
     never_wakes: NeverWakes
         fails [the_head_is_known_after_reopening, the_head_wakes_readers,
-            the_head_follows_other_handles]
+            the_head_follows_other_handles, a_reader_sees_what_is_stored_and_changes_nothing]
         may_fail [];
     fails_after_storing: FailsAfterStoring
         fails []
@@ -374,7 +376,9 @@ flaws! {
             time_never_goes_back_after_reopening, two_handles_share_one_log,
             the_head_follows_other_handles, a_retry_is_recognised_by_another_handle,
             erasure_reaches_other_handles, documents_are_shared_by_handles,
-            many_that_open_a_new_log_at_once_make_one, a_deletion_is_kept_after_reopening]
+            many_that_open_a_new_log_at_once_make_one, a_deletion_is_kept_after_reopening,
+            outside_of_a_runtime_a_store_works_or_says_so, a_long_beginning_is_erased_whole,
+            a_reader_sees_what_is_stored_and_changes_nothing]
         may_fail [close_finishes_what_was_accepted, rivals_on_two_handles_have_one_winner];
     reader_writes: ReaderWrites
         fails [a_reader_sees_what_is_stored_and_changes_nothing]
@@ -400,7 +404,8 @@ flaws! {
     forgets_retention: ForgetsRetention
         fails [random_steps_end_as_in_a_model, retention_keeps_the_last_events,
             retention_keeps_the_last_event_of_a_batch, retention_by_age_keeps_the_last_event,
-            retention_is_kept_after_reopening, a_tag_comes_again_after_all_its_events_were_erased]
+            retention_is_kept_after_reopening, a_tag_comes_again_after_all_its_events_were_erased,
+            retention_by_age_finds_the_first_young_event_among_many]
         may_fail [];
     reuses_revisions: ReusesRevisions
         fails [documents_are_there_after_reopening, revisions_are_never_given_again,
