@@ -239,7 +239,7 @@ async fn other_tables_are_found_after_those_of_the_build_and_never_written_inste
     bench.deposit("ada", 5).await;
     let totals = schemas.keep::<1>(&bench, &Gate::open()).await;
     schemas.are_right(&bench, &totals, 5).await;
-    assert_eq!(schemas.count(format!("SELECT count(*).await FROM {schema}.totals")).await, 0);
+    assert_eq!(schemas.count(format!("SELECT count(*) FROM {schema}.totals")).await, 0);
     let target = totals.target().unwrap();
     let name = totals.serving_name();
     let mut tx = target.begin(&name).await.unwrap();
@@ -372,14 +372,14 @@ async fn an_object_that_becomes_dependent_during_a_drop_is_not_dropped() {
         let name = name.clone();
         async move { target.clear(&name).await }
     });
-    let waits = "SELECT count(*).await FROM pg_locks WHERE NOT granted AND relation = ANY (
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = ANY (
         SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace('$build'))";
     let waits = waits.replace("$build", &build);
     until(|| async { schemas.count(waits.clone()).await > 0 }).await;
     migration.commit().await.unwrap();
     let told = clearing.await.unwrap().unwrap_err().to_string();
     assert!(told.contains(&format!("view {own}.late")), "{told}");
-    assert_eq!(schemas.count(format!("SELECT count(*).await FROM {own}.late")).await, 0);
+    assert_eq!(schemas.count(format!("SELECT count(*) FROM {own}.late")).await, 0);
 }
 
 #[tokio::test]
