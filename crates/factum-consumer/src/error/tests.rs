@@ -89,7 +89,7 @@ fn every_error_of_consumers_has_its_kind() {
         BusError::Read(_) = ReadError::from(away()).into() => Unavailable,
         BusError::Decode(_) = BusError::Decode(Box::new(undecoded())) => Corrupt,
     });
-    // Its text holds that of its source: whoever shows it shows one line.
+    // Its text holds that of its source, so it is shown without the chain.
     for (error, kind) in [
         (TargetError::Fenced, ErrorKind::Conflict),
         (TargetError::Overtaken, ErrorKind::Conflict),
