@@ -1,8 +1,11 @@
 //! Every event is delivered once and in order: live, while catching up, and after a restart.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    future::{Ready, ready},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use factum_consumer::{
@@ -11,6 +14,7 @@ use factum_consumer::{
 use factum_kernel::RecordedEvent;
 use factum_projection::{Fold, Projections};
 use factum_testing::bank::AccountEvent;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::{Bench, Fails, LONG, options};
 
@@ -87,21 +91,28 @@ async fn sixteen_writers_and_four_consumers_agree_on_every_position() {
     }
 }
 
+/// A handler that adds up the deposits.
+fn add_to(
+    sum: &Arc<AtomicU64>,
+) -> impl Fn(AccountEvent, RecordedEvent) -> Ready<Result<(), HandleError>> + Send + Sync + 'static
+{
+    let sum = sum.clone();
+    move |event, _| {
+        if let AccountEvent::Deposited { cents } = event {
+            sum.fetch_add(cents, Ordering::SeqCst);
+        }
+        ready(Ok(()))
+    }
+}
+
 #[tokio::test]
 async fn a_consumer_that_starts_from_now_sees_later_events_also_after_a_restart() {
     let bench = Bench::new();
     bench.open("ada").await;
     let sum = Arc::new(AtomicU64::new(0));
     let consumer = || {
-        let sum = sum.clone();
-        let add = move |event: AccountEvent, _: RecordedEvent| {
-            if let AccountEvent::Deposited { cents } = event {
-                sum.fetch_add(cents, Ordering::SeqCst);
-            }
-            async { Ok::<(), HandleError>(()) }
-        };
         let options = ConsumerOptions::new().from(StartFrom::Now);
-        Consumer::new("sum", add).with_options(options)
+        Consumer::new("sum", add_to(&sum)).with_options(options)
     };
     bench.deposit("ada", 1).await;
     let first = bench.consumers.start(consumer()).await.unwrap();
@@ -113,38 +124,37 @@ async fn a_consumer_that_starts_from_now_sees_later_events_also_after_a_restart(
     assert_eq!(sum.load(Ordering::SeqCst), 20);
 }
 
-/// Everything that was stored between the call and the worker's first read was lost, and
-/// `wait_for` said that it was handled.
-#[tokio::test]
-async fn a_consumer_that_starts_from_now_sees_all_that_is_stored_after_the_call() {
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The process ends before the consumer has done anything: what was stored between the call and the
+/// first read of its loop was lost, and `wait_for` said that it was handled.
+#[test]
+fn a_consumer_that_starts_from_now_sees_all_that_is_stored_after_the_call() {
     let bench = Bench::new();
-    bench.open("ada").await;
     let sum = Arc::new(AtomicU64::new(0));
     let consumer = || {
-        let sum = sum.clone();
-        let add = move |event: AccountEvent, _: RecordedEvent| {
-            if let AccountEvent::Deposited { cents } = event {
-                sum.fetch_add(cents, Ordering::SeqCst);
-            }
-            async { Ok::<(), HandleError>(()) }
-        };
         let options = ConsumerOptions::new().from(StartFrom::Now);
-        Consumer::new("sum", add).with_options(options.with_partitions(Partitions::by_stream(3)))
+        let options = options.with_partitions(Partitions::by_stream(3));
+        Consumer::new("sum", add_to(&sum)).with_options(options)
     };
-    // One thread runs all tasks in turn: the consumer has done nothing when the process ends.
-    let first = bench.consumers.start(consumer()).await.unwrap();
-    first.stop().await;
-    let position = bench.deposit("ada", 20).await;
-    let again = bench.again().consumers.start(consumer()).await.unwrap();
-    again.wait_for(position, LONG).await.unwrap();
+    runtime().block_on(async {
+        bench.open("ada").await;
+        bench.deposit("ada", 1).await;
+        bench.consumers.start(consumer()).await.unwrap();
+    });
+    runtime().block_on(async {
+        let position = bench.deposit("ada", 20).await;
+        let again = bench.again().consumers.start(consumer()).await.unwrap();
+        again.wait_for(position, LONG).await.unwrap();
+    });
     assert_eq!(sum.load(Ordering::SeqCst), 20);
 }
 
-#[tokio::test]
-async fn a_model_that_starts_from_now_sees_all_that_is_stored_after_the_call() {
+#[test]
+fn a_model_that_starts_from_now_sees_all_that_is_stored_after_the_call() {
     let bench = Bench::new();
-    bench.open("ada").await;
-    bench.deposit("ada", 1).await;
     let sum = || {
         let add = |sum: &mut u64, event: AccountEvent, _: &RecordedEvent| {
             if let AccountEvent::Deposited { cents } = event {
@@ -154,10 +164,15 @@ async fn a_model_that_starts_from_now_sees_all_that_is_stored_after_the_call() {
         let options = ConsumerOptions::new().from(StartFrom::Now);
         Fold::new("sum", 1, add).with_options(options)
     };
-    let first = bench.consumers.fold(sum()).await.unwrap();
-    first.consumer().stop().await;
-    let position = bench.deposit("ada", 20).await;
-    let again = bench.again().consumers.fold(sum()).await.unwrap();
-    again.wait_for(position, LONG).await.unwrap();
-    assert_eq!(*again.read().await.unwrap(), 20);
+    runtime().block_on(async {
+        bench.open("ada").await;
+        bench.deposit("ada", 1).await;
+        bench.consumers.fold(sum()).await.unwrap();
+    });
+    runtime().block_on(async {
+        let position = bench.deposit("ada", 20).await;
+        let again = bench.again().consumers.fold(sum()).await.unwrap();
+        again.wait_for(position, LONG).await.unwrap();
+        assert_eq!(*again.read().await.unwrap(), 20);
+    });
 }
